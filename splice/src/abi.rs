@@ -1,0 +1,30 @@
+//! The records that the kernel programs and the agent share, and that outlive both.
+//!
+//! They are pinned below `/sys/fs/bpf/sidetrack/v<ABI>/`. A change of any size, offset or meaning here needs a new
+//! [`ABI`]; [`control::Control`] is the one layout that never changes, so that any version can read any other's.
+
+pub mod addr;
+pub mod config;
+pub mod control;
+pub mod event;
+pub mod reason;
+pub mod record;
+pub mod route;
+
+/// Version of every pinned record but `control`. It names the pin directory.
+pub const ABI: u32 = 1;
+
+/// How many legs one connection has room for: the baseline's slot and seven others.
+pub const LEGS: usize = 8;
+
+/// Longest sandbox key, in bytes. Its characters are `[A-Za-z0-9._-]`.
+pub const KEY_MAX: usize = 63;
+
+/// `skb->mark` of a SYN (and nothing else) that the agent dials a leg with: egress removes its timestamp option.
+pub const MARK_DIAL: u32 = 0x51de_7001;
+/// `skb->mark` of a held frame that the agent sends again.
+pub const MARK_REPLAY: u32 = 0x51de_7002;
+/// `skb->mark` of a frame that the agent made (a reset for a leg): egress lets it pass.
+pub const MARK_AGENT: u32 = 0x51de_7003;
+/// `skb->mark` of a packet that a program has turned round: the other hook lets it pass.
+pub const MARK_TURNED: u32 = 0x51de_7004;

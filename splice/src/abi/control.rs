@@ -1,0 +1,22 @@
+//! The one record whose layout never changes.
+
+/// Written by the agent, read by the kernel programs and by every version of every tool. Map `control`, one entry.
+///
+/// Its layout is frozen: 64 bytes, these offsets, for ever.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Control {
+    /// [`super::ABI`] of the records that stand beside it.
+    pub abi: u32,
+    /// Not zero: a successor with another ABI is at work, take no new connection.
+    pub draining: u32,
+    /// `CLOCK_MONOTONIC` in nanoseconds when an agent was last seen alive; zero before the first.
+    pub heartbeat: u64,
+    /// Process id of that agent, in its own pid namespace.
+    pub pid: u32,
+    /// Zero.
+    pub reserved: [u32; 11],
+}
+
+const _: () = assert!(size_of::<Control>() == 64);

@@ -1,0 +1,322 @@
+//! What is remembered of a connection: its request side, its response side, its legs.
+//!
+//! Positions are 64-bit: the client's own sequence numbers, extended from the highest one seen, so that a body of more
+//! than 4 GiB cannot come round and be read as a head. See [`crate::seq`].
+
+use super::{LEGS, addr::{Addr, Tuple}};
+
+/// The kernel's `struct bpf_spin_lock`: the verifier knows it in a map's value by this very name.
+#[expect(non_camel_case_types, reason = "the verifier looks for this name in the type information")]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct bpf_spin_lock {
+    /// The kernel's.
+    pub val: u32,
+}
+
+/// The next byte is the first of a head (or of blank lines before one).
+pub const FRAMING_HEAD: u32 = 0;
+/// Inside a chunked body: [`Framing::chunk`] and [`Framing::size`] say where.
+pub const FRAMING_CHUNKED: u32 = 1;
+/// A body that ends with the connection.
+pub const FRAMING_REST: u32 = 2;
+/// The framing was lost: nobody knows where the next head starts.
+pub const FRAMING_LOST: u32 = 3;
+
+/// Where one direction's byte stream stands in its HTTP framing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Framing {
+    /// Everything before this position is understood. In [`FRAMING_HEAD`] it is where the next head starts (it may lie
+    /// ahead of what was seen: the rest of a body with a length); in [`FRAMING_CHUNKED`] the next byte to read.
+    pub pos: u64,
+    /// Bytes of the current chunk's size, as far as read.
+    pub size: u64,
+    /// One of the `FRAMING_` constants.
+    pub state: u32,
+    /// State of the chunk automaton, see [`crate::http::chunk`].
+    pub chunk: u32,
+}
+
+/// A free slot.
+pub const LEG_NONE: u8 = 0;
+/// To the service address itself.
+pub const LEG_BASELINE: u8 = 1;
+/// To a fork.
+pub const LEG_FORK: u8 = 2;
+/// To the router inside the agent.
+pub const LEG_ROUTER: u8 = 3;
+/// On the server's side of a connection that no program watches at its client.
+pub const LEG_SERVER: u8 = 4;
+
+/// Names a leg of a connection: with the connection's local address it is the leg's [`Tuple`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct LegRef {
+    /// The backend.
+    pub remote: Addr,
+    /// Network byte order.
+    pub remote_port: u16,
+    /// Network byte order.
+    pub local_port: u16,
+    /// [`super::route::Route::id`] that it was dialled for; zero for the baseline.
+    pub route: u32,
+    /// [`super::route::Route::version`] at that time.
+    pub version: u32,
+    /// One of the `LEG_` kinds; [`LEG_NONE`] is a free slot.
+    pub kind: u8,
+    /// Zero.
+    pub pad: u8,
+    /// The low bits of [`Connection::asked`] when it last became the owner: the oldest gives way to a ninth leg.
+    pub used: u16,
+}
+
+/// Requests are read, each head decides.
+pub const PHASE_WATCH: u8 = 1;
+/// A head is held until its leg exists and the owner may change.
+pub const PHASE_HOLD: u8 = 2;
+/// Never looked at again: not HTTP, or a tunnel. It stays with its owner.
+pub const PHASE_OPAQUE: u8 = 3;
+/// Closed; kept for the last segments' sake.
+pub const PHASE_CLOSED: u8 = 4;
+/// Given up: whatever the client still sends is answered by a reset.
+pub const PHASE_RESET: u8 = 5;
+
+/// Bytes of this connection have gone to another leg than the original: offsets matter from then on.
+pub const CONN_DIVERTED: u32 = 1;
+/// The request in progress asked for another protocol: a 101 makes the connection a tunnel.
+pub const CONN_UPGRADE: u32 = 2;
+/// The request in progress waits for `100 Continue`, and none of its body was seen.
+pub const CONN_EXPECT: u32 = 4;
+/// A part of a head has been gathered in map `heads` and was passed to the owner.
+pub const CONN_PARTIAL: u32 = 8;
+/// HTTP was read on it: a head that cannot be read is a reset from then on.
+pub const CONN_HTTP: u32 = 16;
+/// The client has sent its FIN.
+pub const CONN_FIN: u32 = 32;
+
+/// Request side of a connection. Map `connections`, keyed by [`Tuple`]; written by egress only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Connection {
+    /// Guards every transition: a decision is taken on a copy and committed if [`Self::generation`] still stands.
+    pub lock: bpf_spin_lock,
+    /// Goes up with each commit.
+    pub generation: u32,
+    /// One of the `PHASE_` constants.
+    pub phase: u8,
+    /// Slot of the leg that serves the exchange in progress.
+    pub owner: u8,
+    /// Slot of the owner before that: retransmissions from before [`Self::switched`] are its.
+    pub previous: u8,
+    /// The client's window scale; [`Self::options`] says whether there is one.
+    pub wscale: u8,
+    /// [`super::route::Service::id`].
+    pub service: u32,
+    /// Framing of the requests.
+    pub request: Framing,
+    /// Highest position passed, plus one.
+    pub next: u64,
+    /// Where the owner last changed.
+    pub switched: u64,
+    /// Bit n modulo 64: request number n was a HEAD, its response has no body.
+    pub head_bits: u64,
+    /// Complete request heads passed on.
+    pub asked: u32,
+    /// `CONN_` flags.
+    pub flags: u32,
+    /// Position of the first byte that is held, in [`PHASE_HOLD`].
+    pub held: u64,
+    /// Nanoseconds (`CLOCK_MONOTONIC`) when the hold began.
+    pub held_at: u64,
+    /// The same, when the agent was last asked about it.
+    pub asked_at: u64,
+    /// Number of the hold; the agent's answer in map `dials` names it.
+    pub hold: u32,
+    /// Bytes handed to the agent in this hold.
+    pub held_bytes: u32,
+    /// Nanoseconds when the SYN was seen.
+    pub opened: u64,
+    /// Nanoseconds when the last head was passed on, or the phase last changed.
+    pub active: u64,
+    /// `OPT_` flags of the client's SYN.
+    pub options: u16,
+    /// MSS of the client's SYN.
+    pub mss: u16,
+    /// Sequence number of the client's SYN.
+    pub isn: u32,
+    /// Number of heads gathered in part so far; goes into no decision.
+    pub partials: u32,
+    /// Interface index of the pod's eth0, in its namespace.
+    pub ifindex: u32,
+    /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs` counts as free.
+    pub legs: [LegRef; LEGS],
+}
+
+/// The SYN or SYN-ACK had a window scale.
+pub const OPT_WSCALE: u16 = 1;
+/// It had SACK permitted.
+pub const OPT_SACK: u16 = 2;
+/// It had timestamps.
+pub const OPT_TIMESTAMP: u16 = 4;
+/// It asked for, or agreed to, ECN.
+pub const OPT_ECN: u16 = 8;
+
+/// The response to an upgrade was 101: both directions are opaque.
+pub const RESP_TUNNEL: u32 = 1;
+/// A 100 was seen since the last final response.
+pub const RESP_CONTINUED: u32 = 2;
+/// The owner has sent its FIN, and the client got it.
+pub const RESP_FIN: u32 = 4;
+
+/// Response side of a connection, in the client's view of the sequence space. Map `responses`, keyed by the
+/// connection's [`Tuple`]; written by ingress only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Response {
+    /// As in [`Connection::lock`].
+    pub lock: bpf_spin_lock,
+    /// Goes up with each commit.
+    pub generation: u32,
+    /// Framing of the responses.
+    pub response: Framing,
+    /// Highest position passed to the client, plus one.
+    pub next: u64,
+    /// Highest position of the client's stream that the owner has acknowledged.
+    pub acked: u64,
+    /// Complete final responses passed.
+    pub answered: u32,
+    /// `RESP_` flags.
+    pub flags: u32,
+    /// `OPT_` flags of the baseline's SYN-ACK.
+    pub options: u16,
+    /// MSS of the baseline's SYN-ACK.
+    pub mss: u16,
+    /// Window scale of the baseline's SYN-ACK.
+    pub wscale: u8,
+    /// Zero.
+    pub pad: [u8; 3],
+    /// Nanoseconds when the owner was last heard of at a response head.
+    pub active: u64,
+}
+
+/// Its peer's packets go to the client.
+pub const STATE_OWNER: u8 = 1;
+/// It is the owner, and the next head is held for another: late payload and FIN stay away from the client.
+pub const STATE_HELD: u8 = 2;
+/// It waits for its next exchange.
+pub const STATE_PARKED: u8 = 3;
+/// It holds an unfinished head, or was given up: to be reset, never to be used again.
+pub const STATE_DEAD: u8 = 4;
+
+/// One leg. Map `legs`, keyed by the leg's own [`Tuple`] (for leg 0: the connection's). The agent creates it, egress
+/// creates leg 0 and changes any of them. A miss at ingress means: not ours, pass.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Leg {
+    /// The connection that it serves.
+    pub conn: Tuple,
+    /// Its slot in [`Connection::legs`].
+    pub slot: u8,
+    /// One of the `LEG_` kinds.
+    pub kind: u8,
+    /// One of the `STATE_` constants.
+    pub state: u8,
+    /// Not zero: addresses and ports differ from the connection's and are rewritten.
+    pub moved: u8,
+    /// Client to server: leg's sequence number = client's + this.
+    pub cs_off: u32,
+    /// Server to client: client's view = leg's sequence number + this.
+    pub ss_off: u32,
+    /// While parked: the next sequence number that the backend expects.
+    pub rcv_nxt: u32,
+    /// While parked: the next sequence number that the backend will send.
+    pub snd_nxt: u32,
+    /// Bits by which the client's window is shifted left on its way to the backend (negative: right).
+    pub window_out: i8,
+    /// The same for the backend's window on its way to the client.
+    pub window_in: i8,
+    /// `OPT_` flags agreed with the backend.
+    pub options: u16,
+    /// [`super::route::Route::id`], zero for the baseline.
+    pub route: u32,
+    /// Nanoseconds when it was made.
+    pub opened: u64,
+    /// Nanoseconds when it was last parked or became the owner.
+    pub active: u64,
+}
+
+/// The leg stands in `legs`, the held head may go on.
+pub const DIAL_READY: u32 = 1;
+/// There will be no leg: reset the client.
+pub const DIAL_FAILED: u32 = 2;
+
+/// The agent's answer to a hold. Map `dials`, keyed by the connection's [`Tuple`]; written and removed by the agent.
+/// A miss means: not answered yet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Dial {
+    /// [`Connection::hold`] that it answers.
+    pub hold: u32,
+    /// [`DIAL_READY`] or [`DIAL_FAILED`].
+    pub status: u32,
+    /// The slot that the leg takes, as the event said.
+    pub slot: u32,
+    /// [`super::reason::Reason`] of a failure.
+    pub reason: u32,
+    /// The leg.
+    pub leg: LegRef,
+}
+
+/// How many bytes of a head can be gathered: the longest head that is read.
+pub const HEAD_MAX: usize = 16 * 1024;
+
+/// Key of map `heads`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct HeadKey {
+    /// The connection.
+    pub conn: Tuple,
+    /// Zero for a request's head (egress's own), one for a response's (ingress's own).
+    pub direction: u32,
+}
+
+/// What a name in map `names` belongs to: a service, by [`super::route::Service::id`].
+pub const NAME_SERVICE: u32 = 1;
+/// A route's sandbox key, by [`super::route::Route::id`].
+pub const NAME_ROUTE: u32 = 2;
+/// A pod, by its address.
+pub const NAME_POD: u32 = 3;
+
+/// Key of map `names`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct NameKey {
+    /// One of the `NAME_` constants.
+    pub kind: u32,
+    /// The id, zero for a pod.
+    pub id: u32,
+    /// The pod's address, else zero.
+    pub addr: Addr,
+}
+
+/// Longest text in map `names`, in bytes.
+pub const NAME_TEXT: usize = 192;
+
+/// Value of map `names`, for tools that run while no agent does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct NameText {
+    /// UTF-8, zero behind its end.
+    pub text: [u8; NAME_TEXT],
+}
