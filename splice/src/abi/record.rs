@@ -6,7 +6,6 @@
 use super::{LEGS, addr::{Addr, Tuple}};
 
 /// The kernel's `struct bpf_spin_lock`: the verifier knows it in a map's value by this very name.
-#[expect(non_camel_case_types, reason = "the verifier looks for this name in the type information")]
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]

@@ -1,0 +1,1 @@
+//! The agent of Sidetrack and its command line.
