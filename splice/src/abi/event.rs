@@ -22,7 +22,7 @@ pub struct Event {
     pub conn: Tuple,
     /// One of the `EVENT_` constants.
     pub kind: u32,
-    /// [`super::record::Connection::hold`].
+    /// [`super::record::ConnState::hold`].
     pub hold: u32,
     /// Slot for the leg.
     pub slot: u32,

@@ -69,7 +69,7 @@ pub struct LegRef {
     pub kind: u8,
     /// Zero.
     pub pad: u8,
-    /// The low bits of [`Connection::asked`] when it last became the owner: the oldest gives way to a ninth leg.
+    /// The low bits of [`ConnState::asked`] when it last became the owner: the oldest gives way to a ninth leg.
     pub used: u16,
 }
 
@@ -97,25 +97,22 @@ pub const CONN_HTTP: u32 = 16;
 /// The client has sent its FIN.
 pub const CONN_FIN: u32 = 32;
 
-/// Request side of a connection. Map `connections`, keyed by [`Tuple`]; written by egress only.
+/// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed under the lock if
+/// [`Connection::generation`] still stands.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
-pub struct Connection {
-    /// Guards every transition: a decision is taken on a copy and committed if [`Self::generation`] still stands.
-    pub lock: bpf_spin_lock,
-    /// Goes up with each commit.
-    pub generation: u32,
+pub struct ConnState {
     /// One of the `PHASE_` constants.
     pub phase: u8,
     /// Slot of the leg that serves the exchange in progress.
     pub owner: u8,
     /// Slot of the owner before that: retransmissions from before [`Self::switched`] are its.
     pub previous: u8,
-    /// The client's window scale; [`Self::options`] says whether there is one.
-    pub wscale: u8,
-    /// [`super::route::Service::id`].
-    pub service: u32,
+    /// Zero.
+    pub pad: u8,
+    /// `CONN_` flags.
+    pub flags: u32,
     /// Framing of the requests.
     pub request: Framing,
     /// Highest position passed, plus one.
@@ -124,46 +121,59 @@ pub struct Connection {
     pub switched: u64,
     /// Bit n modulo 64: request number n was a HEAD, its response has no body.
     pub head_bits: u64,
-    /// Complete request heads passed on.
-    pub asked: u32,
-    /// `CONN_` flags.
-    pub flags: u32,
     /// Position of the first byte that is held, in [`PHASE_HOLD`].
     pub held: u64,
-    /// Nanoseconds (`CLOCK_MONOTONIC`) when the hold began.
-    pub held_at: u64,
-    /// The same, when the agent was last asked about it.
+    /// Nanoseconds (`CLOCK_MONOTONIC`) when the agent was last asked about it.
     pub asked_at: u64,
+    /// Nanoseconds when the last head was passed on, or the phase last changed.
+    pub active: u64,
+    /// Complete request heads passed on.
+    pub asked: u32,
     /// Number of the hold; the agent's answer in map `dials` names it.
     pub hold: u32,
     /// Bytes handed to the agent in this hold.
     pub held_bytes: u32,
-    /// Nanoseconds when the SYN was seen.
-    pub opened: u64,
-    /// Nanoseconds when the last head was passed on, or the phase last changed.
-    pub active: u64,
-    /// `OPT_` flags of the client's SYN.
-    pub options: u16,
-    /// MSS of the client's SYN.
-    pub mss: u16,
-    /// Sequence number of the client's SYN.
-    pub isn: u32,
-    /// Number of heads gathered in part so far; goes into no decision.
-    pub partials: u32,
-    /// Interface index of the pod's eth0, in its namespace.
-    pub ifindex: u32,
+    /// Slot that the held head waits for.
+    pub held_slot: u32,
+}
+
+/// Request side of a connection. Map `connections`, keyed by [`Tuple`]; written by egress only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct Connection {
+    /// Guards every transition.
+    pub lock: bpf_spin_lock,
+    /// Goes up with each commit.
+    pub generation: u32,
+    /// What changes.
+    pub now: ConnState,
     /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs` counts as free.
     pub legs: [LegRef; LEGS],
+    /// Nanoseconds when the SYN was seen.
+    pub opened: u64,
+    /// [`super::route::Service::id`].
+    pub service: u32,
+    /// Sequence number of the client's SYN. It tells this connection from an earlier one on the same tuple.
+    pub isn: u32,
+    /// Interface index of the pod's eth0, in its namespace.
+    pub ifindex: u32,
+    /// MSS of the client's SYN.
+    pub mss: u16,
+    /// `OPT_` flags of the client's SYN.
+    pub options: u8,
+    /// Window scale of the client's SYN.
+    pub wscale: u8,
 }
 
 /// The SYN or SYN-ACK had a window scale.
-pub const OPT_WSCALE: u16 = 1;
+pub const OPT_WSCALE: u8 = 1;
 /// It had SACK permitted.
-pub const OPT_SACK: u16 = 2;
+pub const OPT_SACK: u8 = 2;
 /// It had timestamps.
-pub const OPT_TIMESTAMP: u16 = 4;
+pub const OPT_TIMESTAMP: u8 = 4;
 /// It asked for, or agreed to, ECN.
-pub const OPT_ECN: u16 = 8;
+pub const OPT_ECN: u8 = 8;
 
 /// The response to an upgrade was 101: both directions are opaque.
 pub const RESP_TUNNEL: u32 = 1;
@@ -172,8 +182,32 @@ pub const RESP_CONTINUED: u32 = 2;
 /// The owner has sent its FIN, and the client got it.
 pub const RESP_FIN: u32 = 4;
 
+/// The owner has sent a reset, and the client got it.
+pub const RESP_RESET: u32 = 8;
+
+/// What one step of ingress may change, all of it at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+pub struct RespState {
+    /// Framing of the responses.
+    pub response: Framing,
+    /// Highest position passed to the client, plus one.
+    pub next: u64,
+    /// Highest position of the client's stream that the owner has acknowledged.
+    pub acked: u64,
+    /// Heads of final responses passed.
+    pub answered: u32,
+    /// `RESP_` flags.
+    pub flags: u32,
+    /// Bytes of a head gathered in map `heads`, which the client has got already.
+    pub partial: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
 /// Response side of a connection, in the client's view of the sequence space. Map `responses`, keyed by the
-/// connection's [`Tuple`]; written by ingress only.
+/// connection's [`Tuple`]; written by ingress only. Made of the baseline's SYN-ACK.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
@@ -182,26 +216,16 @@ pub struct Response {
     pub lock: bpf_spin_lock,
     /// Goes up with each commit.
     pub generation: u32,
-    /// Framing of the responses.
-    pub response: Framing,
-    /// Highest position passed to the client, plus one.
-    pub next: u64,
-    /// Highest position of the client's stream that the owner has acknowledged.
-    pub acked: u64,
-    /// Complete final responses passed.
-    pub answered: u32,
-    /// `RESP_` flags.
-    pub flags: u32,
-    /// `OPT_` flags of the baseline's SYN-ACK.
-    pub options: u16,
+    /// What changes.
+    pub now: RespState,
+    /// [`Connection::isn`] of the connection that it belongs to.
+    pub isn: u32,
     /// MSS of the baseline's SYN-ACK.
     pub mss: u16,
+    /// `OPT_` flags of the baseline's SYN-ACK.
+    pub options: u8,
     /// Window scale of the baseline's SYN-ACK.
     pub wscale: u8,
-    /// Zero.
-    pub pad: [u8; 3],
-    /// Nanoseconds when the owner was last heard of at a response head.
-    pub active: u64,
 }
 
 /// Its peer's packets go to the client.
@@ -241,8 +265,14 @@ pub struct Leg {
     pub window_out: i8,
     /// The same for the backend's window on its way to the client.
     pub window_in: i8,
+    /// Not zero: its backend has closed or reset it while it was parked. Written by ingress only.
+    pub closed: u8,
     /// `OPT_` flags agreed with the backend.
-    pub options: u16,
+    pub options: u8,
+    /// [`Connection::isn`] of the connection that it serves.
+    pub isn: u32,
+    /// [`super::route::Route::version`] that it was made under.
+    pub version: u32,
     /// [`super::route::Route::id`], zero for the baseline.
     pub route: u32,
     /// Nanoseconds when it was made.
@@ -262,7 +292,7 @@ pub const DIAL_FAILED: u32 = 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
 pub struct Dial {
-    /// [`Connection::hold`] that it answers.
+    /// [`ConnState::hold`] that it answers.
     pub hold: u32,
     /// [`DIAL_READY`] or [`DIAL_FAILED`].
     pub status: u32,
