@@ -8,3 +8,7 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
 pub mod abi;
+pub mod checksum;
+pub mod conn;
+pub mod reply;
+pub mod seq;

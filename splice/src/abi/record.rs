@@ -83,6 +83,8 @@ pub const PHASE_OPAQUE: u8 = 3;
 pub const PHASE_CLOSED: u8 = 4;
 /// Given up: whatever the client still sends is answered by a reset.
 pub const PHASE_RESET: u8 = 5;
+/// One CPU is changing the owner; segments that another one sees meanwhile are dropped.
+pub const PHASE_SWITCH: u8 = 6;
 
 /// Bytes of this connection have gone to another leg than the original: offsets matter from then on.
 pub const CONN_DIVERTED: u32 = 1;
@@ -90,12 +92,10 @@ pub const CONN_DIVERTED: u32 = 1;
 pub const CONN_UPGRADE: u32 = 2;
 /// The request in progress waits for `100 Continue`, and none of its body was seen.
 pub const CONN_EXPECT: u32 = 4;
-/// A part of a head has been gathered in map `heads` and was passed to the owner.
-pub const CONN_PARTIAL: u32 = 8;
 /// HTTP was read on it: a head that cannot be read is a reset from then on.
-pub const CONN_HTTP: u32 = 16;
+pub const CONN_HTTP: u32 = 8;
 /// The client has sent its FIN.
-pub const CONN_FIN: u32 = 32;
+pub const CONN_FIN: u32 = 16;
 
 /// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed under the lock if
 /// [`Connection::generation`] still stands.
@@ -135,6 +135,10 @@ pub struct ConnState {
     pub held_bytes: u32,
     /// Slot that the held head waits for.
     pub held_slot: u32,
+    /// Bytes of the next head, from [`Framing::pos`] on, that were gathered in map `heads` and passed to the owner.
+    pub partial: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Request side of a connection. Map `connections`, keyed by [`Tuple`]; written by egress only.
@@ -177,8 +181,6 @@ pub const OPT_ECN: u8 = 8;
 
 /// The response to an upgrade was 101: both directions are opaque.
 pub const RESP_TUNNEL: u32 = 1;
-/// A 100 was seen since the last final response.
-pub const RESP_CONTINUED: u32 = 2;
 /// The owner has sent its FIN, and the client got it.
 pub const RESP_FIN: u32 = 4;
 
@@ -202,8 +204,8 @@ pub struct RespState {
     pub flags: u32,
     /// Bytes of a head gathered in map `heads`, which the client has got already.
     pub partial: u32,
-    /// Zero.
-    pub pad: u32,
+    /// [`ConnState::asked`] of the exchange that last got `100 Continue`.
+    pub continued: u32,
 }
 
 /// Response side of a connection, in the client's view of the sequence space. Map `responses`, keyed by the

@@ -1,0 +1,326 @@
+//! The request side of a connection: what egress decides.
+//!
+//! [`ConnState::place`] says where a segment belongs by its positions alone. Where bytes must be read, the host reads
+//! the head (see [`crate::http`]), finds the route, and asks [`at_head`] what follows. Each function changes a copy of
+//! the state; the host commits it.
+
+use crate::abi::{
+    LEGS,
+    reason::Reason,
+    record::{
+        CONN_DIVERTED, CONN_EXPECT, CONN_HTTP, CONN_UPGRADE, ConnState, FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST,
+        FRAMING_REST, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET,
+        PHASE_SWITCH, PHASE_WATCH, RespState,
+    },
+};
+
+/// The agent is asked again about a held head not more often than this.
+pub const ASK_EVERY_NS: u64 = 150_000_000;
+
+/// How many bytes of frames are handed to the agent for one held head; further ones are the client's to send again.
+pub const HELD_MAX: u32 = 1 << 20;
+
+/// Where a segment belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// To the owner; nothing in it needs reading.
+    Owner,
+    /// To the owner before the last switch: it is from its time.
+    Previous,
+    /// Its bytes from [`crate::abi::record::Framing::pos`] on must be read.
+    Read,
+    /// It starts with the held head: read it, it may go on.
+    Retry,
+    /// It comes behind a held head.
+    Behind,
+    /// It is dropped, TCP sends it again.
+    Drop(Reason),
+    /// The client is reset.
+    Reset(Reason),
+}
+
+impl ConnState {
+    /// Says where a segment with positions `start..end` belongs (`end` counts the FIN). An empty segment has
+    /// `start == end`.
+    #[inline(always)]
+    #[must_use]
+    pub fn place(&self, start: u64, end: u64) -> Place {
+        if self.phase == PHASE_RESET {
+            return Place::Reset(Reason::ResetAgain);
+        }
+        if self.phase == PHASE_SWITCH {
+            return if start == end { Place::Owner } else { Place::Drop(Reason::Busy) };
+        }
+        if start == end || self.phase == PHASE_CLOSED {
+            return Place::Owner;
+        }
+        if start < self.switched {
+            // The old owner has acknowledged all of it: what straddles the switch need not be repaired.
+            return if end <= self.switched { Place::Previous } else { Place::Drop(Reason::LateMixed) };
+        }
+        if self.phase == PHASE_HOLD {
+            if end <= self.held {
+                return Place::Owner;
+            }
+            if start < self.held {
+                return Place::Drop(Reason::LateMixed);
+            }
+            return if start == self.held { Place::Retry } else { Place::Behind };
+        }
+        if self.phase == PHASE_OPAQUE || end <= self.request.pos {
+            return Place::Owner;
+        }
+        if start > self.next {
+            return Place::Drop(Reason::Gap);
+        }
+        match self.request.state {
+            FRAMING_HEAD | FRAMING_CHUNKED => Place::Read,
+            _ => Place::Reset(Reason::ResetHeadUnreadable),
+        }
+    }
+
+    /// Notes that everything before `end` was passed on.
+    #[inline(always)]
+    pub fn passed(&mut self, end: u64) {
+        if end > self.next {
+            self.next = end;
+        }
+    }
+
+    /// Whether the body of the request in progress is awaited behind `Expect: 100-continue`, and `resp` tells that the
+    /// server has answered finally instead: then nobody knows whether a body follows.
+    #[inline(always)]
+    #[must_use]
+    pub fn expect_failed(&self, resp: &RespState) -> bool {
+        self.flags & CONN_EXPECT != 0 && resp.answered == self.asked && resp.continued != self.asked
+    }
+
+    /// Takes a complete head in: where its body is, and when the next head starts.
+    ///
+    /// `behind` is the position behind the head, `end` behind the segment.
+    #[inline(always)]
+    pub fn consume(&mut self, facts: &Facts, behind: u64, end: u64) {
+        if facts.is_head {
+            self.head_bits |= 1 << (self.asked & 63);
+        } else {
+            self.head_bits &= !(1 << (self.asked & 63));
+        }
+        self.asked = self.asked.wrapping_add(1);
+        self.flags = (self.flags | CONN_HTTP) & !(CONN_UPGRADE | CONN_EXPECT);
+        if facts.upgrade {
+            self.flags |= CONN_UPGRADE;
+        }
+        self.request.size = 0;
+        self.request.chunk = 0;
+        self.request.state = FRAMING_HEAD;
+        self.request.pos = behind;
+        if facts.chunked {
+            self.request.state = FRAMING_CHUNKED;
+        } else {
+            // A length that leads out of 64 bits is not met in a connection's life.
+            self.request.pos = behind.saturating_add(facts.length);
+        }
+        if facts.expect && end == behind && (facts.chunked || facts.length > 0) {
+            self.flags |= CONN_EXPECT;
+        }
+    }
+
+    /// Holds the head at `start` for `slot`. Returns whether the agent should be asked: at first, and again at a bounded
+    /// rate, so that the successor of a dead agent is asked too.
+    #[inline(always)]
+    pub fn hold(&mut self, start: u64, slot: u32, now: u64) -> bool {
+        if self.phase != PHASE_HOLD || self.held != start {
+            self.phase = PHASE_HOLD;
+            self.held = start;
+            self.hold = self.hold.wrapping_add(1);
+            self.held_bytes = 0;
+            self.held_slot = slot;
+            self.asked_at = now;
+            self.active = now;
+            return true;
+        }
+        self.held_slot = slot;
+        let again = now.wrapping_sub(self.asked_at) >= ASK_EVERY_NS;
+        if again {
+            self.asked_at = now;
+        }
+        again
+    }
+
+    /// The leg in `slot` becomes the owner from `boundary` on.
+    #[inline(always)]
+    pub fn switch(&mut self, slot: u32, boundary: u64, now: u64) {
+        self.previous = self.owner;
+        self.owner = slot as u8;
+        self.switched = boundary;
+        self.phase = PHASE_WATCH;
+        self.flags |= CONN_DIVERTED;
+        self.active = now;
+    }
+}
+
+/// What a request's head says about the stream behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Length of the body, zero for none.
+    pub length: u64,
+    /// The body is chunked.
+    pub chunked: bool,
+    /// The method is HEAD.
+    pub is_head: bool,
+    /// It asks for another protocol.
+    pub upgrade: bool,
+    /// It waits for `100 Continue`.
+    pub expect: bool,
+}
+
+/// Who must get a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The baseline.
+    Baseline,
+    /// The fork behind a route, by its id and version.
+    Fork(u32, u32),
+    /// Nobody: the route says fail.
+    Fail,
+}
+
+/// The slot whose leg serves `want`, or [`LEGS`]. Whether that leg still lives is the host's to find out.
+#[inline(always)]
+#[must_use]
+pub fn slot_of(legs: &[LegRef; LEGS], want: Want) -> u32 {
+    match want {
+        Want::Baseline => {
+            if legs[0].kind == LEG_BASELINE {
+                0
+            } else {
+                LEGS as u32
+            }
+        }
+        Want::Fork(route, version) => {
+            let mut found = LEGS as u32;
+            let mut i = 1;
+            while i < LEGS {
+                if legs[i].kind == LEG_FORK && legs[i].route == route && legs[i].version == version {
+                    found = i as u32;
+                }
+                i += 1;
+            }
+            found
+        }
+        Want::Fail => LEGS as u32,
+    }
+}
+
+/// The slot that a new leg for `want` takes: the baseline's own, else a free one, else the one that was owner the
+/// longest time ago; never the owner's.
+#[inline(always)]
+#[must_use]
+pub fn slot_for(legs: &[LegRef; LEGS], want: Want, state: &ConnState) -> u32 {
+    if matches!(want, Want::Baseline) {
+        return 0;
+    }
+    let mut best = 0;
+    let mut best_age = 0;
+    let mut i = 1;
+    while i < LEGS {
+        if i as u32 != state.owner as u32 {
+            // A free slot is older than any.
+            let age = if legs[i].kind == LEG_NONE {
+                0x2_0000
+            } else {
+                1 + (state.asked as u16).wrapping_sub(legs[i].used) as u32
+            };
+            if age > best_age {
+                best = i as u32;
+                best_age = age;
+            }
+        }
+        i += 1;
+    }
+    best
+}
+
+/// Whether the owner may change at a boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switchable {
+    /// All conditions hold.
+    Yes,
+    /// The old owner still answers, or something is not acknowledged.
+    NotYet,
+    /// Its response has no end that we know of.
+    Never,
+}
+
+/// Checks the conditions under which an owner may change: the old owner has acknowledged everything before `boundary`,
+/// the client everything that ingress let through (`acked`, a position), and the old owner's responses are complete.
+#[inline(always)]
+#[must_use]
+pub fn switchable(state: &ConnState, resp: &RespState, boundary: u64, acked: u64) -> Switchable {
+    if resp.response.state == FRAMING_REST || resp.response.state == FRAMING_LOST {
+        return Switchable::Never;
+    }
+    let complete = resp.answered == state.asked
+        && resp.response.state == FRAMING_HEAD
+        && resp.response.pos == resp.next
+        && resp.partial == 0;
+    if complete && resp.acked == boundary && acked == resp.next { Switchable::Yes } else { Switchable::NotYet }
+}
+
+/// What follows from a complete head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The owner serves it.
+    Stay,
+    /// The segment has bytes before the head as well: cut it there.
+    Cut,
+    /// The leg in this slot becomes the owner.
+    Switch(u32),
+    /// A leg must be made for this slot.
+    Dial(u32),
+    /// The owner may not change yet.
+    Wait,
+    /// The client is reset.
+    Reset(Reason),
+}
+
+/// A segment's place in the client's view of both streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// Where the segment starts. The part of the head before it, if any, is with the old owner.
+    pub start: u64,
+    /// Where the bytes of this head in this segment start.
+    pub head: u64,
+    /// What the segment acknowledges.
+    pub acked: u64,
+}
+
+/// Decides what follows from a complete head at `at` that `want` must get, where `slot` is the slot whose live leg
+/// serves `want` ([`LEGS`] for none).
+#[inline(always)]
+#[must_use]
+pub fn at_head(
+    state: &ConnState,
+    legs: &[LegRef; LEGS],
+    resp: Option<&RespState>,
+    at: At,
+    want: Want,
+    slot: u32,
+) -> Step {
+    if matches!(want, Want::Fail) {
+        return Step::Reset(Reason::ResetRouteFail);
+    }
+    if slot == state.owner as u32 {
+        return Step::Stay;
+    }
+    if at.head > at.start {
+        return Step::Cut;
+    }
+    let Some(resp) = resp else { return Step::Reset(Reason::ResetSticky) };
+    match switchable(state, resp, at.start, at.acked) {
+        Switchable::Never => Step::Reset(Reason::ResetSticky),
+        Switchable::NotYet => Step::Wait,
+        Switchable::Yes if (slot as usize) < LEGS => Step::Switch(slot),
+        Switchable::Yes => Step::Dial(slot_for(legs, want, state)),
+    }
+}

@@ -1,0 +1,92 @@
+//! The response side of a connection: what ingress decides.
+
+use crate::abi::record::{
+    FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, RESP_TUNNEL, RespState,
+};
+
+/// Where a segment of the owner belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing in it needs reading.
+    Pass,
+    /// Its bytes from [`crate::abi::record::Framing::pos`] on must be read.
+    Read,
+    /// It lies beyond bytes that must be read first: the framing is lost.
+    Lost,
+}
+
+/// What a response's head says about the stream behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Status code.
+    pub code: u32,
+    /// Length of the body, zero for none.
+    pub length: u64,
+    /// The body is chunked.
+    pub chunked: bool,
+    /// The body ends with the connection.
+    pub rest: bool,
+}
+
+impl RespState {
+    /// Says where a segment with positions `start..end` belongs.
+    #[inline(always)]
+    #[must_use]
+    pub fn place(&self, start: u64, end: u64) -> Place {
+        if start == end || end <= self.response.pos {
+            return Place::Pass;
+        }
+        match self.response.state {
+            FRAMING_HEAD | FRAMING_CHUNKED if start > self.next => Place::Lost,
+            FRAMING_HEAD | FRAMING_CHUNKED => Place::Read,
+            _ => Place::Pass,
+        }
+    }
+
+    /// Notes that everything before `end` goes to the client, and that the owner has acknowledged `acked`.
+    #[inline(always)]
+    pub fn passed(&mut self, end: u64, acked: u64) {
+        if end > self.next {
+            self.next = end;
+        }
+        if acked > self.acked {
+            self.acked = acked;
+        }
+    }
+
+    /// Nobody knows any more where a response ends: the connection stays with its owner.
+    #[inline(always)]
+    pub fn lose(&mut self) {
+        self.response.state = FRAMING_LOST;
+        self.partial = 0;
+    }
+
+    /// Takes a complete head in; `behind` is the position behind it.
+    #[inline(always)]
+    pub fn consume(&mut self, facts: &Facts, behind: u64) {
+        self.partial = 0;
+        self.response.size = 0;
+        self.response.chunk = 0;
+        self.response.state = FRAMING_HEAD;
+        self.response.pos = behind;
+        if facts.code == 101 {
+            self.flags |= RESP_TUNNEL;
+            self.response.state = FRAMING_REST;
+            return;
+        }
+        if facts.code < 200 {
+            if facts.code == 100 {
+                self.continued = self.answered.wrapping_add(1);
+            }
+            return;
+        }
+        self.answered = self.answered.wrapping_add(1);
+        if facts.chunked {
+            self.response.state = FRAMING_CHUNKED;
+        } else if facts.rest {
+            self.response.state = FRAMING_REST;
+        } else {
+            self.response.pos = behind.saturating_add(facts.length);
+        }
+    }
+}
