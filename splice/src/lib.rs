@@ -12,3 +12,4 @@ pub mod checksum;
 pub mod conn;
 pub mod reply;
 pub mod seq;
+pub mod packet;

@@ -1,0 +1,330 @@
+//! A TCP segment's headers, and how they are rewritten.
+//!
+//! Headers are taken as words in memory order, as one `bpf_skb_load_bytes` gives them, and written back as one run of
+//! words from the source address to the window field.
+
+use crate::{
+    abi::addr::{Addr, Tuple},
+    checksum::Diff,
+    seq::Numbers,
+};
+
+/// TCP flag bits (RFC 9293 3.1), as they stand in the 14th byte of the header.
+pub mod flag {
+    /// The sender has finished.
+    pub const FIN: u8 = 1;
+    /// Synchronise.
+    pub const SYN: u8 = 2;
+    /// Reset.
+    pub const RST: u8 = 4;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 16;
+}
+
+/// Length of an Ethernet header.
+pub const ETH: u32 = 14;
+/// IPv4 header without options, and TCP header without options, in words.
+pub const WORDS_V4: usize = 10;
+/// IPv6 header, and TCP header without options, in words.
+pub const WORDS_V6: usize = 15;
+
+/// A TCP segment's headers. Words are in memory order, numbers in host order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address.
+    pub src: Addr,
+    /// Destination address.
+    pub dst: Addr,
+    /// Source and destination port.
+    pub ports: u32,
+    /// Data offset, flags, window.
+    pub control: u32,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Bytes of payload.
+    pub len: u32,
+    /// Offset of the TCP header in the frame.
+    pub tcp_at: u32,
+    /// Offset of the payload in the frame.
+    pub payload_at: u32,
+    /// TCP flags.
+    pub flags: u8,
+    /// Not zero: IPv6.
+    pub v6: u8,
+    /// The window field.
+    pub window: u16,
+}
+
+impl Packet {
+    /// Reads an IPv4 and a TCP header. `frame_len` is the frame's, for BIG TCP (total length 0).
+    ///
+    /// `None`: not TCP, a fragment, or IP options.
+    #[inline(always)]
+    #[must_use]
+    pub fn v4(w: &[u32; WORDS_V4], frame_len: u32) -> Option<Self> {
+        let first = u32::from_be(w[0]);
+        // version and header length, no fragment (offset and MF are 0, DF may be set), protocol TCP
+        if first >> 24 != 0x45 || u32::from_be(w[1]) & 0x3fff != 0 || (u32::from_be(w[2]) >> 16) & 0xff != 6 {
+            return None;
+        }
+        let total = first & 0xffff;
+        let total = if total == 0 { frame_len.wrapping_sub(ETH) } else { total };
+        Self::tcp(Addr::v4(w[3]), Addr::v4(w[4]), [w[5], w[6], w[7], w[8]], ETH + 20, total.wrapping_sub(20), 0)
+    }
+
+    /// Reads an IPv6 and a TCP header. `None`: not TCP, or extension headers.
+    #[inline(always)]
+    #[must_use]
+    pub fn v6(w: &[u32; WORDS_V6], frame_len: u32) -> Option<Self> {
+        let second = u32::from_be(w[1]);
+        if u32::from_be(w[0]) >> 28 != 6 || (second >> 8) & 0xff != 6 {
+            return None;
+        }
+        let payload = second >> 16;
+        let payload = if payload == 0 { frame_len.wrapping_sub(ETH + 40) } else { payload };
+        let (src, dst) = (Addr([w[2], w[3], w[4], w[5]]), Addr([w[6], w[7], w[8], w[9]]));
+        Self::tcp(src, dst, [w[10], w[11], w[12], w[13]], ETH + 40, payload, 1)
+    }
+
+    #[inline(always)]
+    fn tcp(src: Addr, dst: Addr, w: [u32; 4], tcp_at: u32, ip_payload: u32, v6: u8) -> Option<Self> {
+        let control = u32::from_be(w[3]);
+        let header = (control >> 28) * 4;
+        if header < 20 || ip_payload < header {
+            return None;
+        }
+        Some(Self {
+            src,
+            dst,
+            ports: w[0],
+            control: w[3],
+            seq: u32::from_be(w[1]),
+            ack: u32::from_be(w[2]),
+            len: ip_payload - header,
+            tcp_at,
+            payload_at: tcp_at + header,
+            flags: (control >> 16) as u8,
+            v6,
+            window: control as u16,
+        })
+    }
+
+    /// Bytes of TCP options.
+    #[inline(always)]
+    #[must_use]
+    pub const fn options_len(&self) -> u32 {
+        self.payload_at - self.tcp_at - 20
+    }
+
+    /// Source port, network byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn src_port(&self) -> u16 {
+        if cfg!(target_endian = "little") { self.ports as u16 } else { (self.ports >> 16) as u16 }
+    }
+
+    /// Destination port, network byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn dst_port(&self) -> u16 {
+        if cfg!(target_endian = "little") { (self.ports >> 16) as u16 } else { self.ports as u16 }
+    }
+
+    /// The tuple of a packet that leaves the pod.
+    #[inline(always)]
+    #[must_use]
+    pub const fn outbound(&self) -> Tuple {
+        Tuple { local: self.src, remote: self.dst, local_port: self.src_port(), remote_port: self.dst_port() }
+    }
+
+    /// The tuple of a packet that comes to the pod.
+    #[inline(always)]
+    #[must_use]
+    pub const fn inbound(&self) -> Tuple {
+        Tuple { local: self.dst, remote: self.src, local_port: self.dst_port(), remote_port: self.src_port() }
+    }
+
+    /// How many sequence numbers it takes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn span(&self) -> u32 {
+        self.len + (self.flags & flag::FIN) as u32 + ((self.flags & flag::SYN) >> 1) as u32
+    }
+}
+
+/// Two ports, network byte order, as one word in memory order.
+#[inline(always)]
+#[must_use]
+pub const fn ports(src: u16, dst: u16) -> u32 {
+    if cfg!(target_endian = "little") { src as u32 | (dst as u32) << 16 } else { (src as u32) << 16 | dst as u32 }
+}
+
+/// What a packet is rewritten to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// Source address.
+    pub src: Addr,
+    /// Destination address.
+    pub dst: Addr,
+    /// Source and destination port, as [`ports`] makes it.
+    pub ports: u32,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// The window field.
+    pub window: u16,
+    /// Zero.
+    pub pad: u16,
+}
+
+impl Edit {
+    /// The packet as it is, with other numbers and another window field.
+    #[inline(always)]
+    #[must_use]
+    pub const fn numbers(p: &Packet, n: Numbers, window: u16) -> Self {
+        Self { src: p.src, dst: p.dst, ports: p.ports, seq: n.seq, ack: n.ack, window, pad: 0 }
+    }
+
+    /// The control word with this edit's window.
+    #[inline(always)]
+    const fn control(&self, p: &Packet) -> u32 {
+        ((u32::from_be(p.control) & 0xffff_0000) | self.window as u32).to_be()
+    }
+
+    /// The words to store from the source address on (IPv4: six, at frame offset 26), and the checksum differences of
+    /// the addresses and of the rest.
+    #[inline(always)]
+    #[must_use]
+    pub fn words_v4(&self, p: &Packet) -> ([u32; 6], Diff, Diff) {
+        let words = [self.src.v4_word(), self.dst.v4_word(), self.ports, self.seq.to_be(), self.ack.to_be(), self.control(p)];
+        let mut addresses = Diff::new();
+        addresses.word(p.src.v4_word(), words[0]);
+        addresses.word(p.dst.v4_word(), words[1]);
+        (words, addresses, self.rest(p))
+    }
+
+    /// The same for IPv6: twelve words, at frame offset 22.
+    #[inline(always)]
+    #[must_use]
+    pub fn words_v6(&self, p: &Packet) -> ([u32; 12], Diff, Diff) {
+        let (s, d) = (self.src.0, self.dst.0);
+        let words = [
+            s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3],
+            self.ports, self.seq.to_be(), self.ack.to_be(), self.control(p),
+        ];
+        let mut addresses = Diff::new();
+        let mut i = 0;
+        while i < 4 {
+            addresses.word(p.src.0[i], s[i]);
+            addresses.word(p.dst.0[i], d[i]);
+            i += 1;
+        }
+        (words, addresses, self.rest(p))
+    }
+
+    #[inline(always)]
+    fn rest(&self, p: &Packet) -> Diff {
+        let mut rest = Diff::new();
+        rest.word(p.ports, self.ports);
+        rest.word(p.seq.to_be(), self.seq.to_be());
+        rest.word(p.ack.to_be(), self.ack.to_be());
+        rest.word(p.control, self.control(p));
+        rest
+    }
+}
+
+/// Most bytes of TCP options (RFC 9293 3.1).
+pub const OPTIONS_MAX: usize = 40;
+
+/// TCP options in a buffer that any masked index lies in.
+pub type Options = [u8; 64];
+
+const MASK: usize = 63;
+
+/// What is read from the options of a SYN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynOptions {
+    /// Maximum segment size, 536 when it is not there (RFC 9293 3.7.1).
+    pub mss: u16,
+    /// Window scale, at most 14 (RFC 7323 2.3).
+    pub wscale: u8,
+    /// `OPT_` flags.
+    pub options: u8,
+}
+
+/// What is done to options on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OptionEdit {
+    /// Replace timestamps by NOPs: two peers' clocks cannot be merged (RFC 7323 5, PAWS).
+    pub strip_timestamp: bool,
+    /// Replace MPTCP and TCP Fast Open by NOPs.
+    pub strip_multipath: bool,
+    /// Add this to every edge of SACK blocks.
+    pub sack: u32,
+}
+
+/// Walks one option: returns the offset of the next one (or `len` at the end), after the edit.
+///
+/// A step, because the host owns the loop.
+#[inline(always)]
+pub fn option_step(o: &mut Options, at: usize, len: usize, edit: &OptionEdit, syn: &mut SynOptions) -> usize {
+    use crate::abi::record::{OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE};
+    let kind = o[at & MASK];
+    if kind == 0 {
+        return len;
+    }
+    if kind == 1 {
+        return at + 1;
+    }
+    let size = o[(at + 1) & MASK] as usize;
+    if size < 2 || at + size > len {
+        return len;
+    }
+    let mut strip = false;
+    match kind {
+        2 if size == 4 => syn.mss = u16::from_be_bytes([o[(at + 2) & MASK], o[(at + 3) & MASK]]),
+        3 if size == 3 => {
+            let w = o[(at + 2) & MASK];
+            syn.wscale = if w > 14 { 14 } else { w };
+            syn.options |= OPT_WSCALE;
+        }
+        4 => syn.options |= OPT_SACK,
+        8 => {
+            strip = edit.strip_timestamp;
+            syn.options |= OPT_TIMESTAMP;
+        }
+        // MPTCP (RFC 8684), TCP Fast Open (RFC 7413) and its experimental form (RFC 6994)
+        30 | 34 | 254 => strip = edit.strip_multipath,
+        5 if edit.sack != 0 => {
+            let mut i = 0;
+            while i < 8 {
+                let e = at + 2 + i * 4;
+                if i * 4 + 6 <= size {
+                    let old = u32::from_be_bytes([o[e & MASK], o[(e + 1) & MASK], o[(e + 2) & MASK], o[(e + 3) & MASK]]);
+                    let new = old.wrapping_add(edit.sack).to_be_bytes();
+                    o[e & MASK] = new[0];
+                    o[(e + 1) & MASK] = new[1];
+                    o[(e + 2) & MASK] = new[2];
+                    o[(e + 3) & MASK] = new[3];
+                }
+                i += 1;
+            }
+        }
+        _ => {}
+    }
+    if strip {
+        let mut i = 0;
+        while i < OPTIONS_MAX {
+            if i < size {
+                o[(at + i) & MASK] = 1;
+            }
+            i += 1;
+        }
+    }
+    at + size
+}
