@@ -13,3 +13,9 @@ pub mod conn;
 pub mod reply;
 pub mod seq;
 pub mod packet;
+#[cfg(feature = "std")]
+pub mod table;
+pub mod carrier;
+pub mod http;
+pub mod window;
+pub mod made;
