@@ -1,0 +1,169 @@
+//! Which field a line is.
+
+use super::{
+    FLAG_UPGRADE, Flow, Head, REQUEST, STATUS_UNREADABLE, begin, state,
+    swar::{self, ascii, first, lower},
+};
+use crate::{
+    abi::config::{CARRIER_HEADER, CARRIERS, Config},
+    carrier,
+    window::Window,
+};
+
+/// Of no interest.
+pub const OTHER: u32 = 0;
+/// The first line of the head; only in `last`.
+pub const START: u32 = 1;
+/// One that decides about framing; only in `last`.
+pub const FRAMING: u32 = 2;
+/// One that may carry a key; only in `last`.
+pub const CARRIER: u32 = 3;
+/// `baggage`.
+pub const BAGGAGE: u32 = 4;
+/// `tracestate`.
+pub const TRACESTATE: u32 = 5;
+/// A carrier's own header.
+pub const OWN: u32 = 6;
+/// `Content-Length`.
+pub const LENGTH: u32 = 7;
+/// `Transfer-Encoding`.
+pub const CODING: u32 = 8;
+/// `Connection`.
+pub const CONNECTION: u32 = 9;
+/// `Expect`.
+pub const EXPECT: u32 = 10;
+/// `Upgrade`.
+const UPGRADE: u32 = 11;
+
+/// No transfer coding.
+pub const TE_NONE: u32 = 0;
+/// The last one is `chunked`, and no other is.
+pub const TE_CHUNKED: u32 = 1;
+/// The last one is another.
+pub const TE_OTHER: u32 = 2;
+/// `chunked` was followed by another: whatever comes, this cannot be read.
+pub const TE_BAD: u32 = 3;
+
+/// The filter's bits of the names that [`name`] knows.
+pub const FIXED: u64 = {
+    let names = [b"content-", b"transfer", b"connecti", b"expect: ", b"upgrade:"];
+    let mut filter = 0;
+    let mut i = 0;
+    while i < names.len() {
+        filter |= 1 << swar::slot(swar::coarse(ascii(names[i])));
+        i += 1;
+    }
+    filter
+};
+
+/// Compares the name of a line with those that every head may have.
+#[inline(always)]
+pub fn name(head: &mut Head, window: &Window) -> Flow {
+    // the carriage return before the line end
+    if window.byte(head.limit.wrapping_sub(1)) == b'\r' {
+        head.limit -= 1;
+    }
+    let mark = head.mark;
+    let word = lower(window.eight(mark));
+    let (field, len) = if word == ascii(b"content-") && lower(window.eight(mark + 6)) == ascii(b"t-length") {
+        (LENGTH, 14)
+    } else if word == ascii(b"transfer")
+        && lower(window.eight(mark + 8)) == ascii(b"-encodin")
+        && lower(window.eight(mark + 9)) == ascii(b"encoding")
+    {
+        (CODING, 17)
+    } else if word == ascii(b"connecti") && lower(window.eight(mark + 2)) == ascii(b"nnection") {
+        (CONNECTION, 10)
+    } else if word & first(6) == ascii(b"expect\0\0") {
+        (EXPECT, 6)
+    } else if word & first(7) == ascii(b"upgrade\0") {
+        (UPGRADE, 7)
+    } else if word & first(7) == ascii(b"baggage\0") {
+        (BAGGAGE, 7)
+    } else if word == ascii(b"tracesta") && lower(window.eight(mark + 2)) == ascii(b"acestate") {
+        (TRACESTATE, 10)
+    } else {
+        (OTHER, 0)
+    };
+    let carries = field == BAGGAGE || field == TRACESTATE;
+    let behind = window.byte(mark + len);
+    if field == OTHER || (carries && head.kind != REQUEST) || (behind != b':' && begin::is_token(behind)) {
+        head.index = 0;
+        return head.go(state::OWN);
+    }
+    if carries {
+        head.fresh = 0;
+        head.last = CARRIER;
+        if behind != b':' {
+            return malformed(head);
+        }
+    } else {
+        head.last = FRAMING;
+        if behind != b':' {
+            return head.done(STATUS_UNREADABLE);
+        }
+    }
+    head.field = field;
+    head.at = mark + len + 1;
+    match field {
+        LENGTH => head.go(state::VALUE),
+        UPGRADE => {
+            head.flags |= FLAG_UPGRADE;
+            resume(head)
+        }
+        _ => {
+            if field == CODING && head.coding == TE_NONE {
+                head.coding = TE_OTHER;
+            }
+            head.go(state::ITEM)
+        }
+    }
+}
+
+/// Compares the name of a line with the carriers' own headers, from number `index` on.
+#[inline(always)]
+pub fn own(head: &mut Head, window: &Window, config: &Config) -> Flow {
+    if head.kind != REQUEST {
+        return resume(head);
+    }
+    let mark = head.mark;
+    let index = carrier::candidate(config, CARRIER_HEADER, head.index, lower(window.eight(mark)));
+    if index as usize >= CARRIERS {
+        return resume(head);
+    }
+    head.index = index;
+    let Some(len) = carrier::matches(config, index, |i| lower(window.eight(mark + i * 8))) else {
+        head.index += 1;
+        return Flow::More;
+    };
+    match window.byte(mark + len) {
+        b':' => {
+            head.fresh = 0;
+            head.last = CARRIER;
+            head.field = OWN;
+            head.at = mark + len + 1;
+            head.go(state::VALUE)
+        }
+        byte if begin::is_token(byte) => {
+            head.index += 1;
+            Flow::More
+        }
+        _ => malformed(head),
+    }
+}
+
+/// A carrier's name with something else than a colon behind it.
+#[inline(always)]
+const fn malformed(head: &mut Head) -> Flow {
+    head.invalid += 1;
+    // counted: folding adds nothing
+    head.last = OTHER;
+    resume(head)
+}
+
+/// The line has been read: on with the next.
+#[inline(always)]
+pub const fn resume(head: &mut Head) -> Flow {
+    head.at = head.line;
+    head.go(state::LINE)
+}

@@ -1,0 +1,73 @@
+//! Finding lines, and the end of the head.
+
+use super::{
+    BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_REST, FLAG_HTTP10, Flow, Head, REQUEST, STATUS_COMPLETE,
+    STATUS_INCOMPLETE, STATUS_UNREADABLE, field, state,
+    swar::{self, Search},
+};
+use crate::window::Window;
+
+/// Finds the end of the current line. What the line is gets decided when all of it is there.
+#[inline(always)]
+pub fn end(head: &mut Head, window: &Window) -> Flow {
+    let end = match swar::find(window, head.at, |w| swar::equal(w, b'\n')) {
+        Search::At(end) if end < head.len => end,
+        Search::From(at) if at < head.len => {
+            head.at = at;
+            return Flow::More;
+        }
+        _ => return head.done(STATUS_INCOMPLETE),
+    };
+    let start = head.line;
+    head.line = end + 1;
+    head.at = end + 1;
+    let word = window.eight(start);
+    let byte = word as u8;
+    if start == end || (start + 1 == end && byte == b'\r') {
+        head.end = end + 1;
+        return finish(head);
+    }
+    if byte == b' ' || byte == b'\t' {
+        return fold(head);
+    }
+    head.last = field::OTHER;
+    if head.filters[0] >> swar::slot(swar::coarse(word)) & 1 == 0 {
+        return Flow::More;
+    }
+    head.mark = start;
+    head.limit = end;
+    head.go(state::NAME)
+}
+
+/// A line that begins with white space goes on with the one before it (`obs-fold`, RFC 9112, section 5.2). Behind the
+/// first line of a head it is the classic way to hide a field (section 2.2).
+#[inline(always)]
+const fn fold(head: &mut Head) -> Flow {
+    match head.last {
+        field::START | field::FRAMING => return head.done(STATUS_UNREADABLE),
+        field::CARRIER => {
+            head.found &= !head.fresh;
+            head.invalid += 1;
+        }
+        _ => {}
+    }
+    head.last = field::OTHER;
+    Flow::More
+}
+
+/// The body that follows (RFC 9112, section 6.3).
+#[inline(always)]
+const fn finish(head: &mut Head) -> Flow {
+    let old = head.flags & FLAG_HTTP10 != 0;
+    head.body = match (head.kind, head.coding) {
+        // section 6.1: a transfer coding in HTTP/1.0 is faulty framing
+        (REQUEST, field::TE_CHUNKED) if !old => BODY_CHUNKED,
+        (REQUEST, field::TE_NONE) if head.sized != 0 => BODY_LENGTH,
+        (REQUEST, field::TE_NONE) => BODY_NONE,
+        (REQUEST, _) => return head.done(STATUS_UNREADABLE),
+        (_, field::TE_CHUNKED) if !old => BODY_CHUNKED,
+        (_, field::TE_NONE) if head.sized != 0 => BODY_LENGTH,
+        _ => BODY_REST,
+    };
+    head.done(STATUS_COMPLETE)
+}

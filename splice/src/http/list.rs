@@ -1,0 +1,153 @@
+//! Values that are lists, separated by commas.
+
+use super::{
+    FLAG_CLOSE, FLAG_EXPECT, FLAG_KEEP_ALIVE, Flow, Head,
+    field::{self, resume},
+    state,
+    swar::{self, Search, ascii, first, lower},
+    value::is_space,
+};
+use crate::{
+    abi::config::{CARRIER_BAGGAGE, CARRIER_TRACESTATE, CARRIERS, Config},
+    carrier,
+    window::Window,
+};
+
+/// Finds the start of a member, and looks at it.
+#[inline(always)]
+pub fn item(head: &mut Head, window: &Window) -> Flow {
+    let at = head.at;
+    if at >= head.limit {
+        return resume(head);
+    }
+    let word = window.eight(at);
+    let byte = word as u8;
+    if byte == b',' || is_space(byte) {
+        head.at += 1;
+        return Flow::More;
+    }
+    match head.field {
+        field::BAGGAGE | field::TRACESTATE => {
+            let filter = if head.field == field::BAGGAGE { head.filters[1] } else { head.filters[2] };
+            if filter >> swar::slot(word) & 1 != 0 {
+                head.mark = at;
+                head.index = 0;
+                return head.go(state::MEMBER);
+            }
+        }
+        field::CODING => {
+            let chunked = lower(word) & first(7) == ascii(b"chunked\0") && ends(head, window, at + 7);
+            head.coding = match (head.coding, chunked) {
+                (field::TE_NONE | field::TE_OTHER, true) => field::TE_CHUNKED,
+                (field::TE_NONE | field::TE_OTHER, false) => field::TE_OTHER,
+                // chunked is not the last one, or is applied twice: RFC 9112, section 7
+                _ => field::TE_BAD,
+            };
+        }
+        field::CONNECTION => {
+            if lower(word) & first(5) == ascii(b"close\0\0\0") && ends(head, window, at + 5) {
+                head.flags |= FLAG_CLOSE;
+            }
+            if lower(word) == ascii(b"keep-ali")
+                && lower(window.eight(at + 2)) == ascii(b"ep-alive")
+                && ends(head, window, at + 10)
+            {
+                head.flags |= FLAG_KEEP_ALIVE;
+            }
+        }
+        _ => {
+            if lower(word) == ascii(b"100-cont")
+                && lower(window.eight(at + 4)) == ascii(b"continue")
+                && ends(head, window, at + 12)
+            {
+                head.flags |= FLAG_EXPECT;
+            }
+        }
+    }
+    head.state = state::SKIP;
+    skip(head, window)
+}
+
+/// Whether a member that is a token ends at `at`.
+#[inline(always)]
+const fn ends(head: &Head, window: &Window, at: u32) -> bool {
+    at == head.limit || (at < head.limit && matches!(window.byte(at), b' ' | b'\t' | b','))
+}
+
+/// Compares a member's name with those of the carriers, from number `index` on.
+#[inline(always)]
+pub fn member(head: &mut Head, window: &Window, config: &Config) -> Flow {
+    let mark = head.mark;
+    let kind = if head.field == field::BAGGAGE { CARRIER_BAGGAGE } else { CARRIER_TRACESTATE };
+    let index = carrier::candidate(config, kind, head.index, window.eight(mark));
+    if index as usize >= CARRIERS {
+        return head.go(state::SKIP);
+    }
+    head.index = index;
+    let Some(len) = carrier::matches(config, index, |i| window.eight(mark + i * 8)) else {
+        head.index += 1;
+        return Flow::More;
+    };
+    head.at = mark + len;
+    if head.at >= head.limit {
+        return resume(head);
+    }
+    let byte = window.byte(head.at);
+    if byte == b'=' || (is_space(byte) && head.field == field::BAGGAGE) {
+        return head.go(state::EQUALS);
+    }
+    // a longer name that begins alike
+    head.index += 1;
+    Flow::More
+}
+
+/// Steps over white space behind a name, to the equals sign.
+#[inline(always)]
+pub fn equals(head: &mut Head, window: &Window) -> Flow {
+    if head.at >= head.limit {
+        return resume(head);
+    }
+    let byte = window.byte(head.at);
+    if byte == b'=' {
+        head.at += 1;
+        return head.go(state::VALUE);
+    }
+    if is_space(byte) {
+        head.at += 1;
+        return Flow::More;
+    }
+    head.go(state::SKIP)
+}
+
+/// Finds the end of a member's value: in `baggage`, properties follow behind a semicolon.
+#[inline(always)]
+pub fn until(head: &mut Head, window: &Window) -> Flow {
+    let properties = if head.field == field::BAGGAGE { b';' } else { b',' };
+    let end = match swar::find(window, head.at, |w| swar::equal(w, b',') | swar::equal(w, properties)) {
+        Search::At(end) if end < head.limit => end,
+        Search::From(at) if at < head.limit => {
+            head.at = at;
+            return Flow::More;
+        }
+        _ => head.limit,
+    };
+    head.at = end;
+    head.stop = end;
+    head.go(state::TRIM)
+}
+
+/// Steps over the rest of a member.
+#[inline(always)]
+pub fn skip(head: &mut Head, window: &Window) -> Flow {
+    match swar::find(window, head.at, |w| swar::equal(w, b',')) {
+        Search::At(end) if end < head.limit => {
+            head.at = end + 1;
+            head.go(state::ITEM)
+        }
+        Search::From(at) if at < head.limit => {
+            head.at = at;
+            Flow::More
+        }
+        _ => resume(head),
+    }
+}

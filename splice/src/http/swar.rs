@@ -1,0 +1,152 @@
+//! Eight bytes at a time.
+//!
+//! Every mask has the high bit of each byte that it names, and is exact: a byte never borrows from its neighbour, so a
+//! mask may be cut anywhere.
+
+use crate::window::Window;
+
+const HIGH: u64 = 0x8080_8080_8080_8080;
+const LOW: u64 = !HIGH;
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The bytes of `word` that are `byte`.
+#[inline(always)]
+pub const fn equal(word: u64, byte: u8) -> u64 {
+    let x = word ^ (ONES * byte as u64);
+    !(((x & LOW) + LOW) | x | LOW)
+}
+
+/// The bytes of `word` within `low..=high`, both ASCII.
+#[inline(always)]
+const fn within(word: u64, low: u8, high: u8) -> u64 {
+    let x = word & LOW;
+    (x + ONES * (0x80 - low) as u64) & !(x + ONES * (0x7f - high) as u64) & !word & HIGH
+}
+
+/// `word` with its capital letters made small, all else as it is.
+#[inline(always)]
+pub const fn lower(word: u64) -> u64 {
+    word | (within(word, b'A', b'Z') >> 2)
+}
+
+/// The bytes of `word` that a sandbox key cannot have: all but `[A-Za-z0-9._-]`.
+#[inline(always)]
+pub const fn not_key(word: u64) -> u64 {
+    let letters = within(word | (ONES * 0x20), b'a', b'z');
+    let good = letters | within(word, b'0', b'9') | within(word, b'-', b'.') | equal(word, b'_');
+    !good & HIGH
+}
+
+/// A mask of the first `n` bytes of a word; of all eight if there are more.
+#[inline(always)]
+pub const fn first(n: u32) -> u64 {
+    if n >= 8 { !0 } else { (1 << (n * 8)) - 1 }
+}
+
+/// Eight bytes of ASCII as a word.
+pub const fn ascii(text: &[u8; 8]) -> u64 {
+    u64::from_le_bytes(*text)
+}
+
+/// The number of the first byte that is set in a mask other than zero. BPF has no instruction that counts zeros.
+#[inline(always)]
+const fn lowest(mask: u64) -> u32 {
+    let low = mask & mask.wrapping_neg();
+    let mut n = 0;
+    if low & 0xffff_ffff == 0 {
+        n += 4;
+    }
+    if low & 0x0000_ffff_0000_ffff == 0 {
+        n += 2;
+    }
+    if low & 0x00ff_00ff_00ff_00ff == 0 {
+        n += 1;
+    }
+    n
+}
+
+/// How many words [`find`] looks at: one block.
+const BLOCK: u32 = 8;
+
+/// Where a search of one block came to.
+pub enum Search {
+    /// The first byte that was looked for.
+    At(u32),
+    /// None in this block; the next one starts here.
+    From(u32),
+}
+
+/// Looks for the first byte at or behind `at` that `mask` names, one block far.
+#[inline(always)]
+pub fn find(window: &Window, at: u32, mask: impl Fn(u64) -> u64) -> Search {
+    let word = at >> 3;
+    let mut hit = mask(window.word(word)) & (!0 << ((at & 7) * 8));
+    let mut i = 0;
+    while i < BLOCK {
+        if hit != 0 {
+            return Search::At(((word + i) << 3) + lowest(hit));
+        }
+        i += 1;
+        if i < BLOCK {
+            hit = mask(window.word(word.wrapping_add(i)));
+        }
+    }
+    Search::From((word + BLOCK) << 3)
+}
+
+/// A number from 0 to 63 out of the first six bytes of `word`: where they stand in a filter of 64 bits.
+#[inline(always)]
+pub const fn slot(word: u64) -> u32 {
+    ((word << 16).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) as u32
+}
+
+/// How many bytes [`slot`] looks at.
+pub const SLOT_BYTES: u32 = 6;
+
+/// `word` as a filter of names without case takes it: coarse, the same for both cases.
+#[inline(always)]
+pub const fn coarse(word: u64) -> u64 {
+    word | (ONES * 0x20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn each(mask: impl Fn(u64) -> u64, expected: impl Fn(u8) -> bool) {
+        for byte in 0..=255_u8 {
+            for (left, right) in [(0, 0), (0xff, 0xff), (byte, byte), (b'\n', b'\n' + 1), (b'a', b'Z'), (0x80, 0x7f)] {
+                let bytes = [left, byte, right, byte, left, right, byte, byte];
+                for (i, b) in bytes.iter().enumerate() {
+                    let got = mask(u64::from_le_bytes(bytes)) >> (i * 8) & 0xff;
+                    assert_eq!(got, if expected(*b) { 0x80 } else { 0 }, "byte {b:#x} at {i} of {bytes:x?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn masks_are_exact_whatever_stands_beside() {
+        each(|w| equal(w, b'\n'), |b| b == b'\n');
+        each(|w| equal(w, 0), |b| b == 0);
+        each(|w| within(w, b'0', b'9'), |b| b.is_ascii_digit());
+        each(not_key, |b| !(b.is_ascii_alphanumeric() || b"._-".contains(&b)));
+    }
+
+    #[test]
+    fn only_capital_letters_change() {
+        for byte in 0..=255_u8 {
+            let word = lower(u64::from_le_bytes([byte, b'Z', 0xff, b'@', b'[', 0xc1, byte, byte]));
+            let small = byte.to_ascii_lowercase();
+            assert_eq!(word.to_le_bytes(), [small, b'z', 0xff, b'@', b'[', 0xc1, small, small]);
+        }
+    }
+
+    #[test]
+    fn the_lowest_byte_is_found() {
+        for i in 0..8 {
+            assert_eq!(lowest(0x80 << (i * 8)), i);
+            assert_eq!(lowest(0x8080_8080_8080_8080 << (i * 8)), i);
+        }
+    }
+}
