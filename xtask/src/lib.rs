@@ -16,7 +16,7 @@ pub use ebpf::build_ebpf;
 #[must_use]
 pub fn root() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.parent().expect("xtask lies in the root of the tree").to_path_buf()
+    manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
 /// The target directory that `path` lies in. Cargo marks it with a `CACHEDIR.TAG`, wherever it was told to put it.

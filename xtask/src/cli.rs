@@ -1,0 +1,76 @@
+//! The commands.
+
+mod apt;
+mod build;
+mod deny;
+mod install;
+mod lint;
+mod packages;
+mod policy;
+mod runner;
+mod setup;
+mod shell;
+mod suites;
+mod tally;
+mod test;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, shows, measures and tests Sidetrack.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install what this machine lacks; says what it does, asks for root only where apt is needed
+    Setup,
+    /// Build the kernel programs and the binary `sidetrack` (release)
+    Build,
+    /// Show what Sidetrack does, in pods made of network namespaces (root)
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// Passed on to the demo, as in `cargo xtask demo -o json` or `cargo xtask demo --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Measure what Sidetrack costs, against the same requests without it (root)
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Passed on to the bench
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run the tests, with a table of suites at the end (root)
+    Test(test::Args),
+    /// Check formatting and lints of all crates, the kernel programs too
+    Lint(lint::Args),
+    /// Check the dependencies of both lock files: bans, licences, sources
+    Deny,
+}
+
+/// Does what the command line says.
+pub fn run() -> Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Setup => {
+            let done = setup::setup(setup::Scope::All)?;
+            shell::say(format_args!("ready: {done}"));
+        }
+        Command::Build => {
+            setup::setup(setup::Scope::Build)?;
+            println!("{}", build::daemon()?.display());
+        }
+        Command::Demo { args } => return build::become_bin("demo", &args),
+        Command::Bench { args } => return build::become_bin("bench", &args),
+        Command::Test(args) => return test::run(&args),
+        Command::Lint(args) => lint::run(&args)?,
+        Command::Deny => deny::run()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

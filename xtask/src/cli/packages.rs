@@ -1,0 +1,76 @@
+//! What is needed beside Rust: one line each, with its reason.
+
+use std::path::Path;
+
+use xtask::process::find_program;
+
+use super::setup::Scope;
+
+/// How it is seen that something is there, whoever installed it.
+#[derive(Clone, Copy)]
+enum Proof {
+    Program(&'static str),
+    File(&'static str),
+}
+
+/// A package of Debian and what it is for.
+#[derive(Clone, Copy)]
+pub struct Package {
+    /// Its name for apt.
+    pub name: &'static str,
+    proof: Proof,
+    scope: Scope,
+    /// Why it is needed, for the person who is asked to install it.
+    pub why: &'static str,
+    /// A service that the package would start, and enable for the next boot.
+    pub service: Option<&'static str>,
+}
+
+const fn row(name: &'static str, proof: Proof, scope: Scope, why: &'static str) -> Package {
+    Package { name, proof, scope, why, service: None }
+}
+
+const fn serving(service: &'static str, package: Package) -> Package {
+    Package { service: Some(service), ..package }
+}
+
+use Proof::{File, Program};
+use Scope::{All, Build};
+
+#[rustfmt::skip]
+const PACKAGES: &[Package] = &[
+    row("gcc", Program("cc"), Build, "links every binary, compiles libbpf"),
+    row("libc6-dev", File("/usr/include/stdio.h"), Build, "headers for libbpf"),
+    row("make", Program("make"), Build, "builds libbpf"),
+    row("pkg-config", Program("pkg-config"), Build, "libbpf's build asks it for libelf and zlib"),
+    row("libelf-dev", File("/usr/include/libelf.h"), Build, "libbpf, with which `sidetrack status` reads a pod's other programs"),
+    row("zlib1g-dev", File("/usr/include/zlib.h"), Build, "libelf reads compressed sections with it"),
+    row("iproute2", Program("ip"), All, "makes the lab's network namespaces, veths and routes; `tc` for a second program in a pod"),
+    row("nftables", Program("nft"), All, "the lab's service addresses: DNAT as kube-proxy writes it"),
+    row("curl", Program("curl"), All, "the client of the demo and of many tests"),
+    serving("nginx", row("nginx-light", Program("nginx"), All, "the origin of baselines and forks")),
+    row("wrk", Program("wrk"), All, "the load of the bench and of tests under load"),
+];
+
+/// Debian's compiler with a prebuilt `core` for bpf, where rustup has no rust-src.
+pub const RUSTC: &[Package] = &[
+    row("rustc-web", File("/usr/bin/rustc"), Build, "a Rust compiler that knows bpf"),
+    row("libstd-rust-web-dev-bpf", File("/usr/lib/rustlib/bpfel-unknown-none/lib"), Build, "its `core` for bpf"),
+];
+
+/// The lints for what that compiler compiles.
+pub const CLIPPY: Package = row("rust-web-clippy", File("/usr/bin/cargo-clippy"), All, "lints the kernel programs");
+
+impl Package {
+    fn is_there(&self) -> bool {
+        match self.proof {
+            Program(name) => find_program(name).is_some(),
+            File(path) => Path::new(path).exists(),
+        }
+    }
+}
+
+/// What of the table is not there.
+pub fn missing(scope: Scope) -> Vec<&'static Package> {
+    PACKAGES.iter().filter(|package| scope.covers(package.scope) && !package.is_there()).collect()
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask setup`: what a machine with stable Rust lacks.
+
+use std::fmt;
+
+use anyhow::Result;
+use xtask::toolchain::{Rustc, find_linker, find_rustc};
+
+use super::{apt, install, packages};
+
+/// For whom the machine is made ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// To build.
+    Build,
+    /// To run demo, tests, bench and lints too.
+    All,
+}
+
+impl Scope {
+    /// Whether what is needed for `other` is needed here.
+    pub fn covers(self, other: Self) -> bool {
+        self == Self::All || other == Self::Build
+    }
+}
+
+/// What the kernel programs are built with.
+pub struct Ready {
+    rustc: Rustc,
+    linker: std::path::PathBuf,
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rustc, linker } = self;
+        let core = if rustc.build_std { "core from rust-src" } else { "prebuilt core" };
+        write!(
+            f,
+            "rustc {} with LLVM {} ({}, {core}), {}",
+            rustc.version,
+            rustc.llvm,
+            rustc.path.display(),
+            linker.display()
+        )
+    }
+}
+
+/// Finds everything, installs what is missing. When nothing is, it takes a tenth of a second and says nothing.
+pub fn setup(scope: Scope) -> Result<Ready> {
+    apt::install(&packages::missing(scope))?;
+    let rustc = match find_rustc() {
+        Ok(rustc) => rustc,
+        // What EBPF_RUSTC names is the user's to repair.
+        Err(error) if std::env::var_os("EBPF_RUSTC").is_some() => return Err(error),
+        Err(_) => {
+            // rustup is never called to download: what it fetches, and from where, is the user's decision.
+            apt::install(&packages::RUSTC.iter().collect::<Vec<_>>()).map_err(|error| {
+                error.context("no Rust compiler for bpf: run `rustup component add rust-src`, or let apt install one")
+            })?;
+            find_rustc()?
+        }
+    };
+    if scope == Scope::All && rustc.clippy().is_none() {
+        if rustc.path.starts_with("/usr/bin") {
+            apt::install(&[&packages::CLIPPY])?;
+        } else {
+            super::shell::say("lints need clippy for this compiler: run `rustup component add clippy`");
+        }
+    }
+    let linker = match find_linker(&rustc) {
+        Ok(linker) => linker,
+        Err(error) if std::env::var_os("BPF_LINKER").is_some() => return Err(error),
+        Err(_) => {
+            install::bpf_linker(&rustc)?;
+            find_linker(&rustc)?
+        }
+    };
+    Ok(Ready { rustc, linker })
+}
