@@ -51,7 +51,7 @@ const NATIVE: &[(&str, &str, Kind, bool, u64)] = &[
         Kind::Package { name: "xtask", dir: "xtask" }, false, 5),
     ("examples", "the examples in the documentation",
         Kind::Examples, false, 10),
-    ("lab", "namespaces as pods, service addresses, peers",
+    ("lab-units", "the lab's own parts: peers, origins, tools",
         Kind::Lab, true, 10),
 ];
 
