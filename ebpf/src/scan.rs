@@ -1,0 +1,159 @@
+//! Drives the reader of heads and the follower of chunked bodies, which are `splice`'s own, over the packet in hand.
+//!
+//! The functions are global: the verifier checks each one by itself, once, whoever calls it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::__sk_buff, btf_maps::PerCpuArray, helpers::generated as h, macros::btf_map};
+use sidetrack_splice::{
+    abi::record::{Framing, HEAD_MAX},
+    http::{self, Found, Head, STATUS_MORE, chunk},
+    window::Window,
+};
+
+use crate::maps::CONFIG;
+
+/// Largest value of a per-CPU array.
+const VALUE_MAX: usize = 32 * 1024;
+/// What [`Work`] is made of.
+const PARTS: usize = size_of::<Window>() + size_of::<Head>() + size_of::<Found>();
+
+/// What a head is read in.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Work {
+    /// Its bytes.
+    pub window: Window,
+    /// The result.
+    pub head: Head,
+    /// The keys.
+    pub found: Found,
+    /// Room that is never written: the verifier adds the largest offset and the largest length of a copy into the
+    /// window, though their sum is checked.
+    room: [u8; VALUE_MAX - PARTS],
+}
+
+/// Scratch memory for one head, of either direction: egress and ingress of one CPU do not interrupt each other.
+#[btf_map(name = "scratch_head")]
+pub static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+
+/// [`chunks`] needs bytes behind those that there are.
+pub const CHUNKS_MORE: u32 = chunk::Flow::More as u32;
+/// The body has ended.
+pub const CHUNKS_DONE: u32 = chunk::Flow::Done as u32;
+/// This is no chunked body.
+pub const CHUNKS_BAD: u32 = chunk::Flow::Bad as u32;
+
+/// Steps that 64 KiB of the smallest chunks take, four times over.
+const CHUNK_STEPS: u32 = 16384;
+
+/// Copies `len` bytes of the packet, from `from` on, into the window at `at`. Whether that went well; not if they
+/// would not fit.
+#[inline(always)]
+pub fn load_window(skb: *mut __sk_buff, from: u32, at: u32, len: u32) -> bool {
+    let Some(work) = WORK.get_ptr_mut(0) else { return false };
+    if len == 0 || at >= HEAD_MAX as u32 || len > HEAD_MAX as u32 - at {
+        return false;
+    }
+    let (mut at, mut len) = (u64::from(at), u64::from(len));
+    // The verifier wants the ranges proven on the very registers that are added to the pointer and given to the helper,
+    // and LLVM would remove masks that it can prove to change nothing.
+    // SAFETY: arithmetic on two registers.
+    unsafe {
+        core::arch::asm!(
+            "{at} &= 16383", "{len} += -1", "{len} &= 16383", "{len} += 1",
+            at = inout(reg) at, len = inout(reg) len,
+        );
+    }
+    // SAFETY: `at + len` is at most HEAD_MAX, as was checked: the bytes are the window's.
+    unsafe {
+        let to = (&raw mut (*work).window).cast::<u8>().add(at as usize);
+        h::bpf_skb_load_bytes(skb.cast(), from, to.cast(), len as u32) == 0
+    }
+}
+
+/// One step of [`scan_head`]. Returns 1 at its end.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn scan_step() -> u32 {
+    let (Some(work), Some(config)) = (WORK.get_ptr_mut(0), CONFIG.get(0)) else { return 1 };
+    // SAFETY: a per-CPU value that nothing else uses while this packet is handled.
+    let Work { window, head, found, .. } = unsafe { &mut *work };
+    (http::step(head, found, window, config) == http::Flow::Done) as u32
+}
+
+unsafe extern "C" fn head_callback(_i: u64, _ctx: *mut c_void) -> i64 {
+    i64::from(scan_step())
+}
+
+/// Reads the head in `from..len` of the window as a request or a response, and returns its status; all else is in
+/// [`WORK`]. [`STATUS_MORE`] means that it did not come to an end.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn scan_head(from: u32, len: u32, kind: u32) -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return STATUS_MORE };
+    // SAFETY: as in `scan_step`; the reference ends before the loop.
+    unsafe { (*work).head.start(from, len, kind) };
+    // SAFETY: the callback uses no context.
+    unsafe { h::bpf_loop(http::STEPS, head_callback as *mut c_void, core::ptr::null_mut(), 0) };
+    // SAFETY: the value is there; no reference to it is alive.
+    unsafe { (*work).head.status }
+}
+
+/// What [`chunks`] hands to its steps.
+struct Chunks {
+    skb: *mut __sk_buff,
+    framing: *mut Framing,
+    base: u64,
+    end: u64,
+    at: u32,
+    flow: u32,
+}
+
+unsafe extern "C" fn chunk_callback(_i: u64, ctx: *mut c_void) -> i64 {
+    // SAFETY: `bpf_loop` hands on the context that it was given.
+    let context = unsafe { &mut *ctx.cast::<Chunks>() };
+    // SAFETY: `scan_chunks` was lent it.
+    let framing = unsafe { &mut *context.framing };
+    let ahead = framing.pos.wrapping_sub(context.base);
+    let left = context.end.wrapping_sub(framing.pos) as i64;
+    if left <= 0 {
+        return 1;
+    }
+    let mut valid = if left > chunk::BLOCK as i64 { chunk::BLOCK as u64 } else { left as u64 };
+    // SAFETY: arithmetic on one register: 1..=16, proven where the helper gets it.
+    unsafe { core::arch::asm!("{n} += -1", "{n} &= 15", "{n} += 1", n = inout(reg) valid) };
+    let mut block = [0_u64; chunk::BLOCK / 8];
+    let at = context.at.wrapping_add(ahead as u32);
+    // SAFETY: the block has room for 16 bytes.
+    if unsafe { h::bpf_skb_load_bytes(context.skb.cast(), at, block.as_mut_ptr().cast(), valid as u32) } != 0 {
+        context.flow = CHUNKS_BAD;
+        return 1;
+    }
+    let mut bytes = [0; chunk::BLOCK];
+    bytes[..8].copy_from_slice(&block[0].to_le_bytes());
+    bytes[8..].copy_from_slice(&block[1].to_le_bytes());
+    context.flow = chunk::step(framing, &bytes, valid as u32) as u32;
+    i64::from(context.flow != CHUNKS_MORE)
+}
+
+/// Follows a chunked body through the bytes of the stream from `base` to `end`, which stand in the packet at `at`, from
+/// [`Framing::pos`] on. Returns one of the `CHUNKS_` constants; bytes that cannot be loaded are no chunked body.
+#[inline(always)]
+pub fn chunks(skb: *mut __sk_buff, at: u32, base: u64, end: u64, framing: &mut Framing) -> u32 {
+    // SAFETY: a reference is valid, and exclusive while it is lent.
+    unsafe { scan_chunks(skb, at, base, end, framing) }
+}
+
+/// [`chunks`], with the pointer that the verifier knows: it may be null.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn scan_chunks(skb: *mut __sk_buff, at: u32, base: u64, end: u64, framing: *mut Framing) -> u32 {
+    if framing.is_null() {
+        return CHUNKS_BAD;
+    }
+    let mut context = Chunks { skb, framing, base, end, at, flow: CHUNKS_MORE };
+    // SAFETY: the context outlives the loop.
+    unsafe { h::bpf_loop(CHUNK_STEPS, chunk_callback as *mut c_void, (&raw mut context).cast(), 0) };
+    context.flow
+}
