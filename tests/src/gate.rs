@@ -1,0 +1,56 @@
+//! A test that cannot run says why; where `CI=true` it fails.
+
+use crate::agent;
+use std::process::Command;
+
+/// What a test needs of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Root, `ip` and `nft`: namespaces.
+    Lab,
+    /// nginx.
+    Nginx,
+    /// curl.
+    Curl,
+    /// `tc`.
+    Tc,
+    /// The built agent.
+    Agent,
+}
+
+/// Whether all `needs` are met. If not, says which is missing, and fails where `CI=true`.
+///
+/// # Panics
+/// When a need is not met and `CI=true`.
+#[must_use]
+pub fn open(needs: &[Need]) -> bool {
+    let Some(missing) = needs.iter().find_map(|need| need.missing()) else { return true };
+    let demanded = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(!demanded, "cannot run: {missing}");
+    eprintln!("SKIPPED: {missing}");
+    false
+}
+
+impl Need {
+    fn missing(self) -> Option<String> {
+        match self {
+            Self::Lab => {
+                let root = crate::lab::require_root().err().map(|error| error.to_string());
+                root.or_else(|| tool("ip", "-V")).or_else(|| tool("nft", "--version"))
+            }
+            Self::Nginx => tool("nginx", "-v"),
+            Self::Curl => tool("curl", "--version"),
+            Self::Tc => tool("tc", "-V"),
+            Self::Agent => {
+                let binary = agent::binary();
+                let there = binary.is_file();
+                (!there).then(|| format!("there is no {}: build it, or set SIDETRACK_BIN", binary.display()))
+            }
+        }
+    }
+}
+
+fn tool(name: &str, question: &str) -> Option<String> {
+    let answer = Command::new(name).arg(question).output();
+    answer.is_err().then(|| format!("{name} is missing: run `cargo xtask setup`"))
+}
