@@ -59,8 +59,12 @@ enum Command {
 pub fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Setup => {
-            let done = setup::setup(setup::Scope::All)?;
-            shell::say(format_args!("ready: {done}"));
+            let ready = setup::setup(setup::Scope::All)?;
+            // Only lints need it: the rest is ready without.
+            if let Err(error) = setup::clippy(&ready.rustc) {
+                shell::say(format_args!("{error:#}"));
+            }
+            shell::say(format_args!("ready: {ready}"));
         }
         Command::Build => {
             setup::setup(setup::Scope::Build)?;

@@ -1,6 +1,8 @@
 //! `cargo xtask lint`: formatting and lints of all crates.
 
-use anyhow::{Context as _, Result};
+use std::env;
+
+use anyhow::Result;
 use xtask::{ebpf::Toolchain, root, target_dir};
 
 use super::{
@@ -40,18 +42,15 @@ pub fn run(args: &Args) -> Result<()> {
         shell::run(shell::cargo("clippy").args(workspace))?;
     }
     if chosen(Part::Ebpf) {
-        setup::setup(Scope::All)?;
+        setup::setup(Scope::Build)?;
         ebpf()?;
     }
     Ok(())
 }
 
-/// The lints of the compiler that compiles the kernel programs: another's cannot read its libraries.
 fn ebpf() -> Result<()> {
     let toolchain = Toolchain::find()?;
-    let clippy = toolchain.rustc.clippy().with_context(|| {
-        format!("no clippy beside {}: run `rustup component add clippy`", toolchain.rustc.path.display())
-    })?;
-    let target_dir = std::env::current_exe().map_or_else(|_| root().join("target"), |exe| target_dir(&exe));
+    let clippy = setup::clippy(&toolchain.rustc)?;
+    let target_dir = env::current_exe().map_or_else(|_| root().join("target"), |exe| target_dir(&exe));
     shell::run(toolchain.cargo(clippy, "clippy", &target_dir).args(["--", "-D", "warnings"]))
 }

@@ -1,8 +1,8 @@
 //! `cargo xtask setup`: what a machine with stable Rust lacks.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use xtask::toolchain::{Rustc, find_linker, find_rustc};
 
 use super::{apt, install, packages};
@@ -25,8 +25,9 @@ impl Scope {
 
 /// What the kernel programs are built with.
 pub struct Ready {
-    rustc: Rustc,
-    linker: std::path::PathBuf,
+    /// The compiler.
+    pub rustc: Rustc,
+    linker: PathBuf,
 }
 
 impl fmt::Display for Ready {
@@ -59,13 +60,6 @@ pub fn setup(scope: Scope) -> Result<Ready> {
             find_rustc()?
         }
     };
-    if scope == Scope::All && rustc.clippy().is_none() {
-        if rustc.path.starts_with("/usr/bin") {
-            apt::install(&[&packages::CLIPPY])?;
-        } else {
-            super::shell::say("lints need clippy for this compiler: run `rustup component add clippy`");
-        }
-    }
     let linker = match find_linker(&rustc) {
         Ok(linker) => linker,
         Err(error) if std::env::var_os("BPF_LINKER").is_some() => return Err(error),
@@ -75,4 +69,15 @@ pub fn setup(scope: Scope) -> Result<Ready> {
         }
     };
     Ok(Ready { rustc, linker })
+}
+
+/// Finds or installs the lints of the compiler that compiles the kernel programs: another's cannot read its libraries.
+pub fn clippy(rustc: &Rustc) -> Result<PathBuf> {
+    if rustc.clippy().is_none() && rustc.path.starts_with("/usr/bin") {
+        apt::install(&[&packages::CLIPPY])?;
+    }
+    let path = rustc.path.display();
+    rustc
+        .clippy()
+        .with_context(|| format!("no clippy beside {path}: run `rustup component add clippy` for its toolchain"))
 }
