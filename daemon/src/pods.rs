@@ -1,0 +1,31 @@
+//! The pods of this node: network namespaces that appear under a name, and what the agent must know of each.
+//!
+//! - [`watch`] follows directories of named namespaces (`/run/netns`) and says what appears, changes and goes.
+//! - [`Netns`] runs code inside a namespace without holding it alive.
+//! - [`Registry`] keeps two pods with one address apart.
+//!
+//! ```text
+//! scan (names -> namespaces) ─┬─ follow (one task each: links, addresses, routes) ─┐
+//!   inotify, mount table      └─ follow ...                                        ├─ ledger ── PodEvent
+//!                                                                                  ┘
+//! ```
+
+mod follow;
+mod ledger;
+mod netlink;
+mod netns;
+mod pod;
+pub(crate) mod ready;
+mod registry;
+mod scan;
+mod watch;
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use self::{
+    netns::{Netns, NetnsError, NetnsId},
+    pod::{Link, NextHop, Outcome, Pod, PodEvent},
+    registry::{Conflict, Registry},
+    watch::{WatchError, watch},
+};
