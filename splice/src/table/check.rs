@@ -9,11 +9,11 @@ use std::{
 use super::{Service, To};
 use crate::abi::KEY_MAX;
 
-/// Most service addresses in a table. Map `services` holds at least twice as many: the old and the new ones stand side
-/// by side while a table is changed for another.
-pub const ADDRESSES_MAX: usize = 16_384;
-/// Most routes in a table, over all services. Map `routes` holds at least twice as many, for the same reason.
-pub const ROUTES_MAX: usize = 32_768;
+/// Most service addresses in a table. The maps have room for more than two such tables: the old and the new one stand
+/// side by side while one is changed for the other.
+pub const ADDRESSES_MAX: usize = 8_192;
+/// Most routes in a table, over all services. Two such tables and the pods of a node fit into map `names`.
+pub const ROUTES_MAX: usize = 16_384;
 /// Most endpoints of one fork. A fork has one or two; a number far above is a mistake.
 pub const ENDPOINTS_MAX: usize = 64;
 /// Longest name of a service, in bytes: two names of Kubernetes and a slash.

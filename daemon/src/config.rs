@@ -1,0 +1,96 @@
+//! What can be set, and what holds when it is not.
+
+mod duration;
+mod file;
+
+use std::time::Duration;
+
+use sidetrack_splice::{abi, carrier};
+
+pub use self::{
+    duration::{DurationError, parse_duration},
+    file::{KIND, load, parse},
+};
+
+/// The route table's file, `--routes`.
+pub const ENV_ROUTES: &str = "SIDETRACK_ROUTES";
+/// Directories of named network namespaces, `--netns-dir`; several are separated by colons, as in `PATH`.
+pub const ENV_NETNS_DIR: &str = "SIDETRACK_NETNS_DIR";
+/// Where programs, links and maps are pinned, `--pin-dir`.
+pub const ENV_PIN_DIR: &str = "SIDETRACK_PIN_DIR";
+/// The configuration file, `--config`.
+pub const ENV_CONFIG: &str = "SIDETRACK_CONFIG";
+/// `text` or `json`, `--log-format`.
+pub const ENV_LOG_FORMAT: &str = "SIDETRACK_LOG_FORMAT";
+/// A level, or filters by target as in `info,sidetrack::cold=debug`, `--log-level`.
+pub const ENV_LOG_LEVEL: &str = "SIDETRACK_LOG_LEVEL";
+
+/// Where `ip netns` and most CNIs mount namespaces by name.
+pub const DEFAULT_NETNS_DIR: &str = "/run/netns";
+/// Pins outlive the agent, so they lie where every bpffs is mounted by default, in a directory of their own.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/sidetrack";
+/// One line for what a person should know; a splice each is `debug`.
+pub const DEFAULT_LOG_LEVEL: &str = "info";
+
+/// Connections that can be followed at once. Map `connections` takes its memory as connections come (no
+/// preallocation), about 700 bytes each with its response side; a node has rarely more than some ten thousand to
+/// services that somebody forked.
+pub const DEFAULT_CONNECTIONS: u32 = 65_536;
+/// Bytes of held frames that may wait for the agent at once: 256 of the largest (64 KiB), or some ten thousand ordinary
+/// heads. A full buffer loses nothing, it costs a retransmission.
+pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+/// How long a fork may take to accept. A client whose keyed head has no answer for 2 s shall have a reset by then; what
+/// remains is for holding and answering.
+pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long a head waits for the end of the response before it. Servers that stream answer in less, or not at all.
+pub const DEFAULT_SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a leg without an exchange is kept: servers close idle connections after 60 s or more, single-worker servers
+/// serve nobody else meanwhile, and a new leg costs 0.13 ms.
+pub const DEFAULT_PARKED_IDLE: Duration = Duration::from_secs(30);
+
+/// How often an agent writes that it is alive.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// A heartbeat older than this is a dead agent's: five missed ones are more than a busy node's delay.
+pub const HEARTBEAT_STALE: Duration = Duration::from_secs(5);
+
+/// Settings of the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where requests may hold their key, in the order in which they decide, as map `config` wants it.
+    pub carriers: abi::config::Config,
+    /// Connections that can be followed at once: size of map `connections`.
+    pub connections: u32,
+    /// Size of the ring buffer `events`, a power of two.
+    pub ring_bytes: u32,
+    /// How long a fork may take to accept.
+    pub dial_timeout: Duration,
+    /// How long a head waits for the end of the response before it.
+    pub switch_timeout: Duration,
+    /// How long a leg without an exchange is kept.
+    pub parked_idle: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            carriers: carrier::default_carriers(),
+            connections: DEFAULT_CONNECTIONS,
+            ring_bytes: DEFAULT_RING_BYTES,
+            dial_timeout: DEFAULT_DIAL_TIMEOUT,
+            switch_timeout: DEFAULT_SWITCH_TIMEOUT,
+            parked_idle: DEFAULT_PARKED_IDLE,
+        }
+    }
+}
+
+/// Sizes of map `connections` that make sense: fewer are full at once, more take gigabytes.
+pub const CONNECTIONS_RANGE: std::ops::RangeInclusive<u32> = 256..=1_048_576;
+/// Sizes of the ring buffer that make sense: the least holds four frames of 64 KiB.
+pub const RING_RANGE: std::ops::RangeInclusive<u32> = 256 << 10..=256 << 20;
+/// Sensible time-outs of a dial.
+pub const DIAL_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(30);
+/// Sensible time-outs of a switch.
+pub const SWITCH_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(60);
+/// Sensible times to keep a parked leg.
+pub const PARKED_IDLE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);

@@ -1,0 +1,164 @@
+//! Objects in YAML files: `apiVersion`, `kind`, and fields of their own, read strictly.
+//!
+//! A mistake says where it is (line, column, field) and what was expected; nothing is guessed, and a field that nobody
+//! knows is a mistake too.
+
+use std::{fmt, io, path::Path, path::PathBuf};
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_path_to_error::{Segment, Track};
+use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
+
+/// `apiVersion` of every object.
+pub const API_VERSION: &str = "sidetrack.dev/v1alpha1";
+
+/// Largest file that is read. A table of 16,384 routes has about 2 MiB; what is far above is not a table.
+pub const FILE_MAX: u64 = 16 << 20;
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// It cannot be read.
+    #[error("{}: cannot be read ({source}): check that it is there and that this user may read it", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It is larger than [`FILE_MAX`].
+    #[error("{}: {size} bytes, expected at most {FILE_MAX}: this is not a {kind}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+        /// What it should hold.
+        kind: &'static str,
+    },
+    /// What it says is not valid.
+    #[error("{}", Listing { path, mistakes })]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong with it, at least one.
+        mistakes: Vec<Mistake>,
+    },
+}
+
+/// Something in a file that is not valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Line, from 1.
+    pub line: u64,
+    /// Column, from 1.
+    pub column: u64,
+    /// The field, such as `services[0].routes[1].key`; empty for the whole object.
+    pub field: String,
+    /// What is wrong, and what was expected.
+    pub what: String,
+}
+
+impl Mistake {
+    /// A mistake in the value that stands at `at`.
+    pub fn new(at: Location, field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { line: at.line(), column: at.column(), field: field.into(), what: what.into() }
+    }
+}
+
+/// One line for each mistake, in the form that editors and terminals make links of.
+struct Listing<'a> {
+    path: &'a Path,
+    mistakes: &'a [Mistake],
+}
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, Mistake { line, column, field, what }) in self.mistakes.iter().enumerate() {
+            let newline = if n == 0 { "" } else { "\n" };
+            let colon = if field.is_empty() { "" } else { ": " };
+            write!(f, "{newline}{}:{line}:{column}: {field}{colon}{what}", self.path.display())?;
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of every object.
+#[derive(Debug, Deserialize)]
+struct Header {
+    #[serde(rename = "apiVersion")]
+    api_version: Spanned<String>,
+    kind: Spanned<String>,
+}
+
+/// Reads a file's text, at most [`FILE_MAX`] bytes.
+pub fn read(path: &Path, kind: &'static str) -> Result<String, DocumentError> {
+    let failed = |source| DocumentError::Read { path: path.to_owned(), source };
+    let size = std::fs::metadata(path).map_err(failed)?.len();
+    if size > FILE_MAX {
+        return Err(DocumentError::TooLarge { path: path.to_owned(), size, kind });
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+/// Reads one object of a kind from a text. `T` has `apiVersion` and `kind` among its fields; their values are right when
+/// it is returned.
+pub fn parse<T: DeserializeOwned>(text: &str, kind: &str) -> Result<T, Vec<Mistake>> {
+    // Whatever else is wrong, a file of another kind is a file of another kind.
+    if let Ok(header) = one::<Header>(text) {
+        let mut mistakes = Vec::new();
+        for (field, value, expected) in [("apiVersion", &header.api_version, API_VERSION), ("kind", &header.kind, kind)]
+        {
+            if value.value != expected {
+                let what = format!("{:?}, expected {expected:?}", value.value);
+                mistakes.push(Mistake::new(value.referenced, field, what));
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+    }
+    one(text).map_err(|mistake| vec![mistake])
+}
+
+fn one<T: DeserializeOwned>(text: &str) -> Result<T, Mistake> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let mut field = String::new();
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        let mut track = Track::new();
+        let value = T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track));
+        if value.is_err() {
+            field = field_name(&track.path());
+        }
+        value
+    });
+    read.map_err(|error| {
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+        let what = match UserMessageFormatter.format_message(error.without_snippet()).as_ref() {
+            "expected sequence start" => "expected a list".to_owned(),
+            "expected mapping start" => "expected fields, as in `name: value`".to_owned(),
+            "expected string scalar" => "expected a text".to_owned(),
+            "unexpected end of file" => "nothing stands here, expected an object".to_owned(),
+            other => other.to_owned(),
+        };
+        Mistake { line, column, field, what }
+    })
+}
+
+/// A path as people write it. [`Spanned`] puts a field `value` of its own before each value, which no file has.
+fn field_name(path: &serde_path_to_error::Path) -> String {
+    let mut name = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => name.push_str(&format!("[{index}]")),
+            Segment::Map { key } if key != "value" => {
+                if !name.is_empty() {
+                    name.push('.');
+                }
+                name.push_str(key);
+            }
+            _ => {}
+        }
+    }
+    name
+}

@@ -1,0 +1,58 @@
+//! Where the route table comes from.
+//!
+//! A [`RouteSource`] gives out each valid table over a watch channel. An invalid one is logged and changes nothing: the
+//! last valid table stays in force.
+
+pub mod file;
+mod watch;
+
+use std::{path::PathBuf, sync::Arc};
+
+use sidetrack_splice::table::RouteTable;
+use tokio::{sync::watch as channel, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+pub use crate::document::{DocumentError, Mistake};
+
+/// Where the route table comes from.
+#[derive(Clone, Debug)]
+pub enum RouteSource {
+    /// A file with one `RouteTable` object, read again whenever it changes.
+    File(PathBuf),
+}
+
+/// A source at work.
+#[derive(Debug)]
+pub struct Routes {
+    /// The latest valid table; `None` until there is one.
+    pub table: channel::Receiver<Option<Arc<RouteTable>>>,
+    /// Why there is none, if the source was invalid at the start. It has not been logged.
+    pub first_error: Option<DocumentError>,
+    /// Ends when the token is cancelled.
+    pub task: JoinHandle<()>,
+}
+
+/// A source that cannot be followed at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file's directory cannot be watched.
+    #[error("{}: its directory cannot be watched ({source}): {hint}", path.display())]
+    Watch {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+}
+
+impl RouteSource {
+    /// Reads the first table and follows the source from then on, until the token is cancelled. Must be called in a tokio
+    /// runtime with IO and time.
+    pub fn start(self, stop: CancellationToken) -> Result<Routes, SourceError> {
+        match self {
+            Self::File(path) => watch::start(path, stop),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+const HEAD: &str = "apiVersion: sidetrack.dev/v1alpha1\nkind: RouteTable\nservices:";
+
+fn text(key: &str) -> String {
+    format!(
+        "{HEAD}\n- name: shop/orders\n  addresses: [\"10.96.0.10:80\"]\n  routes:\n  - key: {key}\n    fail: gone\n"
+    )
+}
+
+fn key(table: Option<&RouteTable>) -> String {
+    table.map_or_else(|| "none".into(), |table| table.services()[0].routes[0].key.clone())
+}
+
+struct Followed {
+    directory: tempfile::TempDir,
+    routes: Routes,
+    stop: CancellationToken,
+}
+
+impl Followed {
+    fn new(prepare: impl FnOnce(&Path)) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        prepare(directory.path());
+        let stop = CancellationToken::new();
+        let routes = start(directory.path().join("routes.yaml"), stop.clone()).expect("it can be watched");
+        Self { directory, routes, stop }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    async fn next(&mut self) -> String {
+        timeout(Duration::from_secs(10), self.routes.table.changed()).await.expect("in time").expect("still followed");
+        key(self.routes.table.borrow_and_update().as_deref())
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.routes.task.await.expect("ends");
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("written");
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_in_place_is_read() {
+    let mut followed = Followed::new(|at| write(&at.join("routes.yaml"), &text("one")));
+    assert_eq!(key(followed.routes.table.borrow().as_deref()), "one");
+    write(&followed.at("routes.yaml"), &text("two"));
+    assert_eq!(followed.next().await, "two");
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_another_is_renamed_over_is_read() {
+    let mut followed = Followed::new(|at| write(&at.join("routes.yaml"), &text("one")));
+    for name in ["two", "three"] {
+        write(&followed.at(".routes.yaml.swp"), &text(name));
+        std::fs::rename(followed.at(".routes.yaml.swp"), followed.at("routes.yaml")).expect("renamed");
+        assert_eq!(followed.next().await, name);
+    }
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_config_map_whose_data_link_is_swapped_is_read() {
+    let mut followed = Followed::new(|at| {
+        std::fs::create_dir(at.join("..v1")).expect("made");
+        write(&at.join("..v1/routes.yaml"), &text("one"));
+        symlink("..v1", at.join("..data")).expect("linked");
+        symlink("..data/routes.yaml", at.join("routes.yaml")).expect("linked");
+    });
+    assert_eq!(key(followed.routes.table.borrow().as_deref()), "one");
+    for (version, name) in [("..v2", "two"), ("..v3", "three")] {
+        std::fs::create_dir(followed.at(version)).expect("made");
+        write(&followed.at(version).join("routes.yaml"), &text(name));
+        symlink(version, followed.at("..data_tmp")).expect("linked");
+        std::fs::rename(followed.at("..data_tmp"), followed.at("..data")).expect("renamed");
+        assert_eq!(followed.next().await, name);
+    }
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn an_invalid_or_missing_file_changes_nothing() {
+    let mut followed = Followed::new(|at| write(&at.join("routes.yaml"), &text("one")));
+    write(&followed.at("routes.yaml"), &text("\"no key\""));
+    sleep_until_read(&followed).await;
+    std::fs::remove_file(followed.at("routes.yaml")).expect("removed");
+    sleep_until_read(&followed).await;
+    assert!(!followed.routes.table.has_changed().expect("still followed"));
+    write(&followed.at("routes.yaml"), &text("two"));
+    assert_eq!(followed.next().await, "two");
+    followed.end().await;
+}
+
+/// Longer than it may take until a change is read.
+async fn sleep_until_read(_: &Followed) {
+    sleep(QUIET_MAX + QUIET).await;
+}
+
+#[tokio::test]
+async fn a_table_that_says_the_same_in_other_words_is_no_change() {
+    let followed = Followed::new(|at| write(&at.join("routes.yaml"), &text("one")));
+    write(&followed.at("routes.yaml"), &format!("# a comment\n{}", text("one")));
+    sleep_until_read(&followed).await;
+    assert!(!followed.routes.table.has_changed().expect("still followed"));
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_invalid_at_the_start_says_why_and_is_followed() {
+    let mut followed = Followed::new(|at| write(&at.join("routes.yaml"), "kind: x"));
+    assert!(matches!(followed.routes.first_error, Some(DocumentError::Invalid { .. })));
+    assert!(followed.routes.table.borrow().is_none());
+    write(&followed.at("routes.yaml"), &text("two"));
+    assert_eq!(followed.next().await, "two");
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_an_error_that_says_what_to_do() {
+    let error = start("/nonexistent/routes.yaml".into(), CancellationToken::new()).expect_err("no such directory");
+    assert!(error.to_string().contains("make the directory first"), "{error}");
+}
