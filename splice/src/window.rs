@@ -48,6 +48,20 @@ impl Window {
         (u64::from_le(self.words[i]) >> shift) | ((u64::from_le(self.words[i + 1]) << 1) << (63 - shift))
     }
 
+    /// Word number `i`, and the seven behind it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn block(&self, i: u32) -> [u64; SPARE] {
+        let i = i as usize & (WORDS - 1);
+        let mut block = [0; SPARE];
+        let mut k = 0;
+        while k < SPARE {
+            block[k] = u64::from_le(self.words[i + k]);
+            k += 1;
+        }
+        block
+    }
+
     /// A window that holds the first [`HEAD_MAX`] of `bytes`, and their number.
     #[cfg(any(test, feature = "std"))]
     #[must_use]

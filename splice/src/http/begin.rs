@@ -92,7 +92,7 @@ pub fn method(head: &mut Head, window: &Window) -> Flow {
 /// Finds the end of a request's first line.
 #[inline(always)]
 pub fn target(head: &mut Head, window: &Window) -> Flow {
-    match swar::find(window, head.at, |w| swar::equal(w, b'\n')) {
+    match swar::find(window, head.at, b'\n', b'\n') {
         Search::At(end) if end < head.len => {
             head.stop = end;
             head.line = end + 1;

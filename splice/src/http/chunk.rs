@@ -10,24 +10,55 @@ use crate::abi::record::{FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, Framing};
 /// How many bytes one step is given.
 pub const BLOCK: usize = 16;
 
-/// Nothing of a chunk's size was read.
-const SIZE: u32 = 0;
-/// At least one digit of it was.
-const DIGITS: u32 = 1;
-/// The line of the size ends: a line feed must follow.
-const SIZE_END: u32 = 2;
-/// In a chunk extension.
-const EXTENSION: u32 = 3;
-/// Behind a chunk's bytes: a line end must follow.
-const DATA_END: u32 = 4;
-/// A carriage return stood there.
-const DATA_LF: u32 = 5;
-/// A line of the trailer begins.
-const TRAILER: u32 = 6;
-/// It began with a carriage return.
-const TRAILER_CR: u32 = 7;
-/// Inside a line of the trailer.
-const TRAILER_LINE: u32 = 8;
+/// What the automaton can be at; the first nine are kept in [`Framing::chunk`].
+mod state {
+    /// Nothing of a chunk's size was read.
+    pub const SIZE: u32 = 0;
+    /// At least one digit of it was.
+    pub const DIGITS: u32 = 1;
+    /// The line of the size ends: a line feed must follow.
+    pub const SIZE_END: u32 = 2;
+    /// In a chunk extension.
+    pub const EXTENSION: u32 = 3;
+    /// Behind a chunk's bytes: a line end must follow.
+    pub const DATA_END: u32 = 4;
+    /// A carriage return stood there.
+    pub const DATA_LF: u32 = 5;
+    /// A line of the trailer begins.
+    pub const TRAILER: u32 = 6;
+    /// It began with a carriage return.
+    pub const TRAILER_CR: u32 = 7;
+    /// Inside a line of the trailer.
+    pub const TRAILER_LINE: u32 = 8;
+    /// The line of a size is complete.
+    pub const SIZED: u32 = 9;
+    /// The body has ended.
+    pub const END: u32 = 10;
+    /// This byte cannot stand here.
+    pub const BAD: u32 = 15;
+}
+use state::{
+    BAD, DATA_END, DATA_LF, DIGITS, END, EXTENSION, SIZE, SIZE_END, SIZED, TRAILER, TRAILER_CR, TRAILER_LINE,
+};
+
+/// What a kind of byte leads to: four bits for each state, the first in the lowest. One number for each kind, because
+/// the verifier then has one state to follow for each byte, where a branch for each transition gave it nine.
+const fn row(next: [u32; 9]) -> u64 {
+    let mut row = 0;
+    let mut i = 0;
+    while i < next.len() {
+        row |= (next[i] as u64) << (i * 4);
+        i += 1;
+    }
+    // no other state is kept; if one were read, it would be refused
+    row | !0 << (next.len() * 4)
+}
+const LINE_FEED: u64 = row([BAD, SIZED, SIZED, SIZED, SIZE, SIZE, END, END, TRAILER]);
+const RETURN: u64 = row([BAD, SIZE_END, BAD, EXTENSION, DATA_LF, BAD, TRAILER_CR, TRAILER_LINE, TRAILER_LINE]);
+const DIGIT: u64 = row([DIGITS, DIGITS, BAD, EXTENSION, BAD, BAD, TRAILER_LINE, TRAILER_LINE, TRAILER_LINE]);
+/// A semicolon, or white space.
+const BEHIND_SIZE: u64 = row([BAD, EXTENSION, BAD, EXTENSION, BAD, BAD, TRAILER_LINE, TRAILER_LINE, TRAILER_LINE]);
+const OTHER: u64 = row([BAD, BAD, BAD, EXTENSION, BAD, BAD, TRAILER_LINE, TRAILER_LINE, TRAILER_LINE]);
 
 /// What a step came to.
 #[repr(u32)]
@@ -55,7 +86,7 @@ pub const fn start(pos: u64) -> Framing {
 pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
     let mut chunk = framing.chunk;
     let mut size = framing.size;
-    // bytes of chunks within this block that are passed over
+    // bytes of a chunk that are passed over
     let mut skip = 0_u64;
     let mut i = 0;
     while i < BLOCK {
@@ -68,63 +99,45 @@ pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
             skip -= 1;
             continue;
         }
-        match next(chunk, byte, &mut size) {
-            Next::State(state) => chunk = state,
-            Next::Data => {
-                chunk = DATA_END;
-                skip = size;
-                size = 0;
+        let digit = hex(byte);
+        let row = match byte {
+            b'\n' => LINE_FEED,
+            b'\r' => RETURN,
+            b';' | b' ' | b'\t' => BEHIND_SIZE,
+            _ if digit <= 15 => DIGIT,
+            _ => OTHER,
+        };
+        chunk = (row >> ((chunk & 15) * 4)) as u32 & 15;
+        if chunk == DIGITS {
+            // one more digit must not reach 2^63: positions are sums of sizes
+            if size >= 1 << 59 {
+                chunk = BAD;
             }
-            Next::End => {
-                *framing = Framing { pos: framing.pos.wrapping_add(i as u64), size: 0, state: FRAMING_HEAD, chunk: 0 };
-                return Flow::Done;
-            }
-            Next::Bad => {
-                framing.state = FRAMING_LOST;
-                return Flow::Bad;
-            }
+            size = (size << 4) | u64::from(digit);
         }
+        if chunk < SIZED {
+            continue;
+        }
+        if chunk == SIZED {
+            chunk = if size == 0 { TRAILER } else { DATA_END };
+            skip = size;
+            size = 0;
+            continue;
+        }
+        framing.pos = framing.pos.wrapping_add(i as u64);
+        framing.size = 0;
+        framing.chunk = SIZE;
+        if chunk == END {
+            framing.state = FRAMING_HEAD;
+            return Flow::Done;
+        }
+        framing.state = FRAMING_LOST;
+        return Flow::Bad;
     }
     framing.pos = framing.pos.wrapping_add(i as u64).wrapping_add(skip);
     framing.size = size;
     framing.chunk = chunk;
     Flow::More
-}
-
-/// What one byte leads to.
-enum Next {
-    State(u32),
-    /// The bytes of a chunk follow.
-    Data,
-    /// It was the last of the body.
-    End,
-    Bad,
-}
-
-#[inline(always)]
-fn next(chunk: u32, byte: u8, size: &mut u64) -> Next {
-    match (chunk, byte) {
-        (SIZE_END | EXTENSION | DIGITS, b'\n') if *size == 0 => Next::State(TRAILER),
-        (SIZE_END | EXTENSION | DIGITS, b'\n') => Next::Data,
-        (DIGITS, b'\r') => Next::State(SIZE_END),
-        (DIGITS, b';' | b' ' | b'\t') | (EXTENSION, _) => Next::State(EXTENSION),
-        (SIZE | DIGITS, _) => {
-            let digit = hex(byte);
-            // one more digit must not reach 2^63: positions are sums of sizes
-            if digit > 15 || *size >= 1 << 59 {
-                return Next::Bad;
-            }
-            *size = (*size << 4) | u64::from(digit);
-            Next::State(DIGITS)
-        }
-        (DATA_END, b'\r') => Next::State(DATA_LF),
-        (DATA_END | DATA_LF, b'\n') => Next::State(SIZE),
-        (TRAILER | TRAILER_CR, b'\n') => Next::End,
-        (TRAILER, b'\r') => Next::State(TRAILER_CR),
-        (TRAILER_LINE, b'\n') => Next::State(TRAILER),
-        (TRAILER | TRAILER_CR | TRAILER_LINE, _) => Next::State(TRAILER_LINE),
-        _ => Next::Bad,
-    }
 }
 
 /// Reads on with `data`, whose first byte is at position `base`, until it ends or the framing says so.

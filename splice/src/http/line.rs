@@ -7,36 +7,47 @@ use super::{
 };
 use crate::window::Window;
 
-/// Finds the end of the current line. What the line is gets decided when all of it is there.
+/// Searches that one step makes: each finds a line, or that a block has no line end.
+const SEARCHES: usize = 4;
+
+/// Finds the ends of lines, up to the first line that is worth a closer look. What a line is gets decided when all of
+/// it is there.
 #[inline(always)]
 pub fn end(head: &mut Head, window: &Window) -> Flow {
-    let end = match swar::find(window, head.at, |w| swar::equal(w, b'\n')) {
-        Search::At(end) if end < head.len => end,
-        Search::From(at) if at < head.len => {
-            head.at = at;
-            return Flow::More;
+    let mut n = 0;
+    while n < SEARCHES {
+        n += 1;
+        let end = match swar::find(window, head.at, b'\n', b'\n') {
+            Search::At(end) if end < head.len => end,
+            Search::From(at) if at < head.len => {
+                head.at = at;
+                continue;
+            }
+            _ => return head.done(STATUS_INCOMPLETE),
+        };
+        let start = head.line;
+        head.line = end + 1;
+        head.at = end + 1;
+        let word = window.eight(start);
+        let byte = word as u8;
+        // an empty line, a carriage return alone, or white space
+        if byte <= b' ' {
+            if start == end || (start + 1 == end && byte == b'\r') {
+                head.end = end + 1;
+                return finish(head);
+            }
+            if byte == b' ' || byte == b'\t' {
+                return fold(head);
+            }
         }
-        _ => return head.done(STATUS_INCOMPLETE),
-    };
-    let start = head.line;
-    head.line = end + 1;
-    head.at = end + 1;
-    let word = window.eight(start);
-    let byte = word as u8;
-    if start == end || (start + 1 == end && byte == b'\r') {
-        head.end = end + 1;
-        return finish(head);
+        head.last = field::OTHER;
+        if head.filters[0] >> swar::slot(swar::coarse(word)) & 1 != 0 {
+            head.mark = start;
+            head.limit = end;
+            return head.go(state::NAME);
+        }
     }
-    if byte == b' ' || byte == b'\t' {
-        return fold(head);
-    }
-    head.last = field::OTHER;
-    if head.filters[0] >> swar::slot(swar::coarse(word)) & 1 == 0 {
-        return Flow::More;
-    }
-    head.mark = start;
-    head.limit = end;
-    head.go(state::NAME)
+    Flow::More
 }
 
 /// A line that begins with white space goes on with the one before it (`obs-fold`, RFC 9112, section 5.2). Behind the

@@ -16,14 +16,15 @@ use crate::{
 /// Finds the start of a member, and looks at it.
 #[inline(always)]
 pub fn item(head: &mut Head, window: &Window) -> Flow {
-    let at = head.at;
-    if at >= head.limit {
+    if head.at < head.limit && between(window.byte(head.at)) {
+        head.at += 1;
+    }
+    if head.at >= head.limit {
         return resume(head);
     }
+    let at = head.at;
     let word = window.eight(at);
-    let byte = word as u8;
-    if byte == b',' || is_space(byte) {
-        head.at += 1;
+    if between(word as u8) {
         return Flow::More;
     }
     match head.field {
@@ -64,8 +65,13 @@ pub fn item(head: &mut Head, window: &Window) -> Flow {
             }
         }
     }
-    head.state = state::SKIP;
-    skip(head, window)
+    head.go(state::SKIP)
+}
+
+/// Whether a byte can stand between members.
+#[inline(always)]
+const fn between(byte: u8) -> bool {
+    byte == b',' || is_space(byte)
 }
 
 /// Whether a member that is a token ends at `at`.
@@ -123,7 +129,7 @@ pub fn equals(head: &mut Head, window: &Window) -> Flow {
 #[inline(always)]
 pub fn until(head: &mut Head, window: &Window) -> Flow {
     let properties = if head.field == field::BAGGAGE { b';' } else { b',' };
-    let end = match swar::find(window, head.at, |w| swar::equal(w, b',') | swar::equal(w, properties)) {
+    let end = match swar::find(window, head.at, b',', properties) {
         Search::At(end) if end < head.limit => end,
         Search::From(at) if at < head.limit => {
             head.at = at;
@@ -139,7 +145,7 @@ pub fn until(head: &mut Head, window: &Window) -> Flow {
 /// Steps over the rest of a member.
 #[inline(always)]
 pub fn skip(head: &mut Head, window: &Window) -> Flow {
-    match swar::find(window, head.at, |w| swar::equal(w, b',')) {
+    match swar::find(window, head.at, b',', b',') {
         Search::At(end) if end < head.limit => {
             head.at = end + 1;
             head.go(state::ITEM)

@@ -28,3 +28,15 @@ fn smoke() {
     assert_eq!((head.status, head.found, head.end), (STATUS_COMPLETE, 1, 71));
     assert_eq!(key(&found, 0), "k1");
 }
+#[test]
+fn zz_steps() {
+    let h = b"GET /api/v1/orders/42?expand=items HTTP/1.1\r\nHost: orders.shop.svc\r\nUser-Agent: go/1.26\r\nAccept: application/json\r\nx-request-id: 6f1d2c1e-6a7e-4a37-9f4e-7a0b6a2f5b11\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\nx-fill-9: 1\r\n\r\n";
+    let (w, len) = Window::of(h);
+    let (mut a, mut b) = (Head::default(), Found::default());
+    let c = default_carriers();
+    a.start(0, len, 0);
+    loop {
+        println!("state {} at {} {}", a.state, a.at, h[a.line as usize..].iter().take(12).map(|b| *b as char).collect::<String>().escape_debug());
+        if step(&mut a, &mut b, &w, &c) == Flow::Done { break }
+    }
+}

@@ -34,7 +34,7 @@ pub fn begin(head: &mut Head, window: &Window) -> Flow {
 
 /// Takes white space off a value's end, then reads the value.
 #[inline(always)]
-pub fn trim(head: &mut Head, found: &mut Found, window: &Window) -> Flow {
+pub fn trim(head: &mut Head, window: &Window) -> Flow {
     if head.stop > head.mark && is_space(window.byte(head.stop - 1)) {
         head.stop -= 1;
         return Flow::More;
@@ -46,7 +46,7 @@ pub fn trim(head: &mut Head, found: &mut Found, window: &Window) -> Flow {
         head.number = 0;
         return head.go(state::DIGITS);
     }
-    key(head, found, window)
+    head.go(state::KEY)
 }
 
 /// Reads digits of a `Content-Length`, up to eight.
@@ -78,7 +78,7 @@ pub fn digits(head: &mut Head, window: &Window) -> Flow {
 
 /// Takes a key as it stands, if it is valid.
 #[inline(always)]
-fn key(head: &mut Head, found: &mut Found, window: &Window) -> Flow {
+pub fn key(head: &mut Head, found: &mut Found, window: &Window) -> Flow {
     let index = head.index as usize % CARRIERS;
     if head.found >> index & 1 != 0 {
         head.duplicate += 1;
