@@ -59,57 +59,59 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Reads an IPv4 and a TCP header. `frame_len` is the frame's, for BIG TCP (total length 0).
+    /// Reads an IPv4 and a TCP header into `self`. `frame_len` is the frame's, for BIG TCP (total length 0).
     ///
-    /// `None`: not TCP, a fragment, or IP options.
+    /// False: not TCP, a fragment, or IP options. (An `Option` of this size is undefined memory when it is `None`, which
+    /// LLVM reads ahead of the check, and the verifier refuses: "R1 !`read_ok`".)
     #[inline(always)]
     #[must_use]
-    pub fn v4(w: &[u32; WORDS_V4], frame_len: u32) -> Option<Self> {
+    pub fn read_v4(&mut self, w: &[u32; WORDS_V4], frame_len: u32) -> bool {
         let first = u32::from_be(w[0]);
         // version and header length, no fragment (offset and MF are 0, DF may be set), protocol TCP
         if first >> 24 != 0x45 || u32::from_be(w[1]) & 0x3fff != 0 || (u32::from_be(w[2]) >> 16) & 0xff != 6 {
-            return None;
+            return false;
         }
         let total = first & 0xffff;
         let total = if total == 0 { frame_len.wrapping_sub(ETH) } else { total };
-        Self::tcp(Addr::v4(w[3]), Addr::v4(w[4]), [w[5], w[6], w[7], w[8]], ETH + 20, total.wrapping_sub(20), 0)
+        self.src = Addr::v4(w[3]);
+        self.dst = Addr::v4(w[4]);
+        self.v6 = 0;
+        self.read_tcp([w[5], w[6], w[7], w[8]], ETH + 20, total.wrapping_sub(20))
     }
 
-    /// Reads an IPv6 and a TCP header. `None`: not TCP, or extension headers.
+    /// Reads an IPv6 and a TCP header into `self`. False: not TCP, or extension headers.
     #[inline(always)]
     #[must_use]
-    pub fn v6(w: &[u32; WORDS_V6], frame_len: u32) -> Option<Self> {
+    pub fn read_v6(&mut self, w: &[u32; WORDS_V6], frame_len: u32) -> bool {
         let second = u32::from_be(w[1]);
         if u32::from_be(w[0]) >> 28 != 6 || (second >> 8) & 0xff != 6 {
-            return None;
+            return false;
         }
         let payload = second >> 16;
         let payload = if payload == 0 { frame_len.wrapping_sub(ETH + 40) } else { payload };
-        let (src, dst) = (Addr([w[2], w[3], w[4], w[5]]), Addr([w[6], w[7], w[8], w[9]]));
-        Self::tcp(src, dst, [w[10], w[11], w[12], w[13]], ETH + 40, payload, 1)
+        self.src = Addr([w[2], w[3], w[4], w[5]]);
+        self.dst = Addr([w[6], w[7], w[8], w[9]]);
+        self.v6 = 1;
+        self.read_tcp([w[10], w[11], w[12], w[13]], ETH + 40, payload)
     }
 
     #[inline(always)]
-    fn tcp(src: Addr, dst: Addr, w: [u32; 4], tcp_at: u32, ip_payload: u32, v6: u8) -> Option<Self> {
+    fn read_tcp(&mut self, w: [u32; 4], tcp_at: u32, ip_payload: u32) -> bool {
         let control = u32::from_be(w[3]);
         let header = (control >> 28) * 4;
         if header < 20 || ip_payload < header {
-            return None;
+            return false;
         }
-        Some(Self {
-            src,
-            dst,
-            ports: w[0],
-            control: w[3],
-            seq: u32::from_be(w[1]),
-            ack: u32::from_be(w[2]),
-            len: ip_payload - header,
-            tcp_at,
-            payload_at: tcp_at + header,
-            flags: (control >> 16) as u8,
-            v6,
-            window: control as u16,
-        })
+        self.ports = w[0];
+        self.control = w[3];
+        self.seq = u32::from_be(w[1]);
+        self.ack = u32::from_be(w[2]);
+        self.len = ip_payload - header;
+        self.tcp_at = tcp_at;
+        self.payload_at = tcp_at + header;
+        self.flags = (control >> 16) as u8;
+        self.window = control as u16;
+        true
     }
 
     /// Bytes of TCP options.

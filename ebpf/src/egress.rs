@@ -1,0 +1,355 @@
+//! Egress of a pod's eth0: what the pod sends.
+
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
+use sidetrack_splice::{
+    abi::{
+        LEGS as SLOTS, MARK_AGENT, MARK_DIAL, MARK_REPLAY, MARK_TURNED,
+        event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
+        reason::Reason,
+        record::{
+            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, ConnState, Connection, HeadKey, PHASE_CLOSED, PHASE_HOLD,
+            PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, STATE_DEAD, STATE_HELD, STATE_OWNER, STATE_PARKED,
+        },
+    },
+    conn::{HELD_MAX, Place},
+    packet::{Packet, flag},
+    seq,
+};
+
+use crate::{
+    count::{self, count},
+    forward::{self, GONE},
+    hold, legs,
+    maps::{CONNECTIONS, DIALS, HEADS, OUT, Out, RESPONSES},
+    open, requests as req,
+    skb::{self, PASS, STOLEN},
+    turn,
+};
+
+/// Decides about one packet that the pod sends.
+#[inline(always)]
+pub fn egress(skb: *mut __sk_buff) -> i32 {
+    let mark = skb::mark(skb);
+    if mark == MARK_AGENT || mark == MARK_TURNED {
+        skb::set_mark(skb, 0);
+        return PASS;
+    }
+    if mark == MARK_DIAL {
+        skb::set_mark(skb, 0);
+        return open::dial(skb);
+    }
+    let verdict = watch(skb, mark);
+    if mark == MARK_REPLAY && verdict == PASS {
+        skb::set_mark(skb, 0);
+    }
+    verdict
+}
+
+#[inline(always)]
+fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
+    let mut p = Packet::default();
+    if !skb::parse(skb, &mut p) {
+        return PASS;
+    }
+    if p.flags & flag::SYN != 0 {
+        return if p.flags & flag::ACK == 0 { open::syn(skb, &p) } else { PASS };
+    }
+    let conn = p.outbound();
+    let Some(c) = CONNECTIONS.get_ptr_mut(&conn) else { return PASS };
+    // SAFETY: a map value. Single fields are read as they are; what depends on more than one is checked at commit.
+    let now = unsafe { &mut (*c).now };
+    let start = seq::extend(now.next, p.seq);
+    let end = start + u64::from(p.len);
+    let fin = u64::from(p.flags & flag::FIN);
+    let ends = fin != 0 || p.flags & flag::RST != 0;
+    let place = now.place(start, end + fin);
+    if matches!(place, Place::Owner) && now.flags & (CONN_DIVERTED | CONN_EXPECT) == 0 && !ends {
+        // The path of everything that is not keyed, but for the heads.
+        if end > now.next {
+            now.next = end;
+        }
+        return PASS;
+    }
+    let Some(out) = OUT.get_ptr_mut(0) else { return PASS };
+    // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
+    let out = unsafe { &mut *out };
+    out.packet = p;
+    out.conn = conn;
+    out.start = start;
+    out.end = end;
+    out.now = skb::now();
+    // SAFETY: as above.
+    unsafe {
+        out.generation = (*c).generation;
+        out.service = (*c).service;
+    }
+    out.state = *now;
+    if p.flags & flag::RST != 0 {
+        return reset_by_client(skb, c, out);
+    }
+    match place {
+        Place::Owner => to_owner(skb, c, out, fin),
+        Place::Previous => {
+            count(Reason::LateToPrevious);
+            let slot = u32::from(out.state.previous);
+            forward::forward(skb, slot)
+        }
+        Place::Read | Place::Retry => read(skb, c, out, mark, fin),
+        Place::Behind => behind(skb, c, out),
+        Place::Drop(reason) => {
+            count(reason);
+            STOLEN
+        }
+        Place::Reset(reason) => give_up(skb, c, out, reason as u32),
+    }
+}
+
+/// Commits `state` if nobody else has changed the connection since it was copied.
+#[inline(always)]
+fn commit(c: *mut Connection, out: &mut Out) -> bool {
+    let state: &ConnState = &out.state;
+    let mut done = false;
+    // SAFETY: a map value; what is written is written under its lock.
+    unsafe {
+        h::bpf_spin_lock((&raw mut (*c).lock).cast());
+        if (*c).generation == out.generation {
+            (*c).generation = out.generation.wrapping_add(1);
+            (*c).now = *state;
+            done = true;
+        }
+        h::bpf_spin_unlock((&raw mut (*c).lock).cast());
+    }
+    if done {
+        out.generation = out.generation.wrapping_add(1);
+    } else {
+        count(Reason::Busy);
+    }
+    done
+}
+
+/// To the owner, nothing to read.
+#[inline(always)]
+fn to_owner(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i32 {
+    if out.state.flags & CONN_EXPECT != 0 && out.end > out.start {
+        // SAFETY: a map value; two numbers of it are compared, and a wrong answer is a reset.
+        if let Some(r) = unsafe { RESPONSES.get(&out.conn) } {
+            if out.state.expect_failed(&r.now) {
+                return give_up(skb, c, out, Reason::ResetExpect as u32);
+            }
+        }
+        out.state.flags &= !CONN_EXPECT;
+        let end = out.end;
+        out.state.passed(end);
+        if !commit(c, out) {
+            return STOLEN;
+        }
+    }
+    pass_on(skb, c, out, fin)
+}
+
+/// Sends the segment to the owner, and takes leave of a connection that ends.
+#[inline(always)]
+fn pass_on(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i32 {
+    // SAFETY: a map value; the highest position passed only grows.
+    unsafe {
+        if out.end > (*c).now.next {
+            (*c).now.next = out.end;
+        }
+    }
+    if out.state.flags & CONN_DIVERTED == 0 {
+        if fin != 0 {
+            count(Reason::ClosedPlain);
+            open::forget(&out.conn);
+        }
+        return PASS;
+    }
+    if fin != 0 && out.state.flags & CONN_FIN == 0 {
+        count(Reason::ClosedLegs);
+        out.state.flags |= CONN_FIN;
+        out.state.active = out.now;
+        // SAFETY: as above; the flag alone, so that a race with a commit loses nothing but the news.
+        unsafe { (*c).now.flags |= CONN_FIN };
+        hold::gone(skb, &out.conn, out.service);
+    }
+    let slot = u32::from(out.state.owner);
+    let verdict = forward::forward(skb, slot);
+    if verdict != GONE {
+        return verdict;
+    }
+    if out.end == out.start && fin == 0 {
+        return STOLEN;
+    }
+    give_up(skb, c, out, Reason::ResetLegGone as u32)
+}
+
+/// Reads the segment, and does what follows.
+#[inline(always)]
+fn read(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, mark: u32, fin: u64) -> i32 {
+    match req::requests(skb) {
+        req::STEP_STAY => {
+            if out.state.phase == PHASE_HOLD {
+                out.state.phase = PHASE_WATCH;
+                mark_owner(c, out, STATE_OWNER);
+            }
+            let (end, now) = (out.end, out.now);
+            out.state.passed(end);
+            out.state.active = now;
+            if commit(c, out) { pass_on(skb, c, out, fin) } else { STOLEN }
+        }
+        req::STEP_CUT => {
+            count(Reason::HoldCut);
+            hold::hand_over(skb, EVENT_CUT);
+            STOLEN
+        }
+        req::STEP_WAIT => hold_head(skb, c, out, mark, SLOTS as u32, EVENT_WAIT),
+        req::STEP_DIAL => {
+            let slot = out.slot;
+            hold_head(skb, c, out, mark, slot, EVENT_DIAL)
+        }
+        req::STEP_SWITCH | req::STEP_ADOPT => switch(skb, c, out, fin),
+        _ => {
+            let reason = out.reason;
+            give_up(skb, c, out, reason)
+        }
+    }
+}
+
+/// Writes the state of the owner's leg.
+#[inline(always)]
+fn mark_owner(c: *mut Connection, out: &Out, state: u8) {
+    // SAFETY: a map value; the ref of the owner does not change while it is the owner.
+    let r = unsafe { &(*c).legs[out.state.owner as usize & (SLOTS - 1)] };
+    if let Some(leg) = legs::find(&out.conn, r) {
+        // SAFETY: a map value; one byte that only egress writes.
+        unsafe { (*leg).state = state };
+    }
+}
+
+/// Holds the head in hand. Room for its frame is reserved first, then the connection is marked.
+#[inline(always)]
+fn hold_head(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, mark: u32, slot: u32, kind: u32) -> i32 {
+    let (start, now, before) = (out.start, out.now, out.state.hold);
+    let due = out.state.hold(start, slot, now);
+    // The agent keeps what it sends again, so only a client's retransmission asks once more.
+    let ask = due && (out.state.hold != before || mark != MARK_REPLAY);
+    if !ask {
+        count(Reason::HoldDropped);
+        return STOLEN;
+    }
+    out.slot = slot;
+    if hold::hand_over(skb, kind) == 0 {
+        return STOLEN;
+    }
+    count(if kind == EVENT_DIAL { Reason::HoldDial } else { Reason::HoldWait });
+    if commit(c, out) && kind == EVENT_DIAL {
+        mark_owner(c, out, STATE_HELD);
+    }
+    STOLEN
+}
+
+/// Hands over a segment behind a held head.
+#[inline(always)]
+fn behind(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out) -> i32 {
+    let bytes = out.state.held_bytes + out.packet.len;
+    if bytes > HELD_MAX || hold::hand_over(skb, EVENT_MORE) == 0 {
+        count(Reason::HoldDropped);
+        return STOLEN;
+    }
+    count(Reason::HoldMore);
+    // SAFETY: a map value; a bound that need not be exact.
+    unsafe { (*c).now.held_bytes = bytes };
+    STOLEN
+}
+
+/// Makes the leg in `out.slot` the owner, from this segment on.
+#[inline(always)]
+fn switch(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i32 {
+    let slot = out.slot as usize & (SLOTS - 1);
+    let old = out.state.owner as usize & (SLOTS - 1);
+    let cold = out.step == req::STEP_ADOPT;
+    out.state.phase = PHASE_SWITCH;
+    if !commit(c, out) {
+        return STOLEN;
+    }
+    // From here to the next commit this CPU alone changes the connection and its legs.
+    if cold {
+        // SAFETY: the agent replaces values whole.
+        let Some(d) = (unsafe { DIALS.get(&out.conn) }) else {
+            return give_up(skb, c, out, Reason::ResetLegGone as u32);
+        };
+        // SAFETY: a map value, which is this CPU's to change.
+        unsafe { (*c).legs[slot] = d.leg };
+    }
+    let (head, acked) = (out.packet.seq, out.packet.ack);
+    // SAFETY: a map value, which is this CPU's to change.
+    let (old_ref, new_ref) = unsafe {
+        (*c).legs[slot].used = out.state.asked as u16;
+        ((*c).legs[old], (*c).legs[slot])
+    };
+    let Some(new) = legs::find(&out.conn, &new_ref) else {
+        return give_up(skb, c, out, Reason::ResetLegGone as u32);
+    };
+    // SAFETY: map values; ingress reads each field by itself, and the new leg's backend has nothing to say before it
+    // gets this segment.
+    unsafe {
+        (((*new).cs_off), ((*new).ss_off)) = seq::resume(&*new, head, acked);
+        (*new).active = out.now;
+        (*new).state = STATE_OWNER;
+        if slot != old {
+            if let Some(leg) = legs::find(&out.conn, &old_ref) {
+                ((*leg).rcv_nxt, (*leg).snd_nxt) = seq::park(&*leg, head, acked);
+                (*leg).active = out.now;
+                // An owner that has got a part of this head can never be used again.
+                (*leg).state = if out.state.partial != 0 { STATE_DEAD } else { STATE_PARKED };
+            }
+        }
+    }
+    if out.state.partial != 0 {
+        let _ = HEADS.remove(&HeadKey { conn: out.conn, direction: 0 });
+        out.state.partial = 0;
+        hold::gone(skb, &out.conn, out.service);
+    }
+    count(if cold { Reason::SpliceCold } else { Reason::SpliceHot });
+    let (start, end, now) = (out.start, out.end, out.now);
+    out.state.switch(slot as u32, start, now);
+    out.state.passed(end);
+    if !commit(c, out) {
+        return STOLEN;
+    }
+    pass_on(skb, c, out, fin)
+}
+
+/// Gives the connection up: the client is reset, and the agent resets the legs.
+#[inline(always)]
+fn give_up(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, reason: u32) -> i32 {
+    count::number(reason);
+    if out.state.phase != PHASE_RESET {
+        out.state.phase = PHASE_RESET;
+        out.state.active = out.now;
+        if !commit(c, out) {
+            return STOLEN;
+        }
+        hold::gone(skb, &out.conn, out.service);
+    }
+    turn::reset_client(skb, &out.packet)
+}
+
+/// The client resets the connection.
+#[inline(always)]
+fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out) -> i32 {
+    if out.state.flags & CONN_DIVERTED == 0 {
+        count(Reason::ClosedPlain);
+        open::forget(&out.conn);
+        return PASS;
+    }
+    count(Reason::ClosedLegs);
+    if out.state.phase != PHASE_CLOSED {
+        out.state.phase = PHASE_CLOSED;
+        out.state.active = out.now;
+        commit(c, out);
+        hold::gone(skb, &out.conn, out.service);
+    }
+    let slot = u32::from(out.state.owner);
+    let verdict = forward::forward(skb, slot);
+    if verdict == GONE { STOLEN } else { verdict }
+}

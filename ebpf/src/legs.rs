@@ -1,0 +1,27 @@
+//! Legs as egress sees them.
+
+use sidetrack_splice::abi::{
+    addr::Tuple,
+    record::{Leg, LegRef, STATE_DEAD},
+};
+
+use crate::maps::LEGS;
+
+/// The leg's own tuple.
+#[inline(always)]
+pub fn tuple(conn: &Tuple, r: &LegRef) -> Tuple {
+    Tuple { local: conn.local, remote: r.remote, local_port: r.local_port, remote_port: r.remote_port }
+}
+
+/// The leg that `r` names.
+#[inline(always)]
+pub fn find(conn: &Tuple, r: &LegRef) -> Option<*mut Leg> {
+    LEGS.get_ptr_mut(&tuple(conn, r))
+}
+
+/// Whether the leg exists and may serve a further exchange: not given up by egress, not closed by its backend.
+#[inline(always)]
+pub fn usable(conn: &Tuple, r: &LegRef) -> bool {
+    // SAFETY: a map value; bytes that are written by one side each.
+    find(conn, r).is_some_and(|l| unsafe { (*l).state != STATE_DEAD && (*l).closed == 0 })
+}

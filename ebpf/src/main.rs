@@ -1,0 +1,46 @@
+//! The kernel programs of Sidetrack: egress and ingress of a pod's own interface, in the pod's network namespace.
+//!
+//! They are thin: a program loads what a decision needs, asks `sidetrack_splice`, and applies the verdict. A packet's
+//! way is in `docs/architecture.md`.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod count;
+mod egress;
+mod forward;
+mod hold;
+mod ingress;
+mod legs;
+mod maps;
+mod open;
+mod options;
+mod replies;
+mod requests;
+mod scan;
+mod skb;
+mod turn;
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+
+/// What the pod sends.
+#[classifier]
+pub fn st_egress(ctx: TcContext) -> i32 {
+    egress::egress(ctx.skb.skb)
+}
+
+/// What comes to the pod.
+#[classifier]
+pub fn st_ingress(ctx: TcContext) -> i32 {
+    ingress::ingress(ctx.skb.skb)
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The helpers that are used are for programs under the GPL.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 4] = *b"GPL\0";

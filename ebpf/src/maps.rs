@@ -1,0 +1,147 @@
+//! The maps. Who writes and who reads each is said with its records in `sidetrack_splice::abi`.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use sidetrack_splice::{
+    abi::{
+        addr::Tuple,
+        config::Config,
+        control::Control,
+        reason::COUNTERS as REASONS,
+        record::{Connection, ConnState, Dial, HeadKey, Leg, NameKey, NameText, RespState, Response},
+        route::{Route, RouteKey, Service, ServiceAddr},
+    },
+    packet::{Options, Packet},
+    window::Window,
+};
+
+/// `BPF_F_NO_PREALLOC`: memory as entries come, so that an idle node pays for none.
+const LAZY: usize = 1;
+
+/// Agent and kernel of any version; one entry.
+#[btf_map(name = "control")]
+pub static CONTROL: Array<Control, 1> = Array::new();
+
+/// Agent to kernel; one entry.
+#[btf_map(name = "config")]
+pub static CONFIG: Array<Config, 1> = Array::new();
+
+/// Agent to kernel. A miss: the connection is not tracked.
+#[btf_map(name = "services")]
+pub static SERVICES: HashMap<ServiceAddr, Service, 65536, LAZY> = HashMap::new();
+
+/// Agent to kernel. A miss: the key has no route here, the baseline serves the request.
+#[btf_map(name = "routes")]
+pub static ROUTES: HashMap<RouteKey, Route, 262_144, LAZY> = HashMap::new();
+
+/// Egress's. A miss: not tracked, pass.
+#[btf_map(name = "connections")]
+pub static CONNECTIONS: HashMap<Tuple, Connection, 65536, LAZY> = HashMap::new();
+
+/// Ingress's (egress removes it with the connection). A miss: the handshake is not complete, or not tracked.
+#[btf_map(name = "responses")]
+pub static RESPONSES: HashMap<Tuple, Response, 65536, LAZY> = HashMap::new();
+
+/// The agent creates, egress changes. A miss at ingress: not a leg, pass; at egress: the leg is gone.
+#[btf_map(name = "legs")]
+pub static LEGS: HashMap<Tuple, Leg, 262_144, LAZY> = HashMap::new();
+
+/// Agent to egress: answers to holds. A miss: not answered yet.
+#[btf_map(name = "dials")]
+pub static DIALS: HashMap<Tuple, Dial, 16384, LAZY> = HashMap::new();
+
+/// Parts of heads: egress and ingress each write their own, the agent reads. A miss: nothing gathered.
+#[btf_map(name = "heads")]
+pub static HEADS: HashMap<HeadKey, Window, 256> = HashMap::new();
+
+/// Agent to tools; no program reads it.
+#[btf_map(name = "names")]
+pub static NAMES: HashMap<NameKey, NameText, 65536, LAZY> = HashMap::new();
+
+/// Kernel to tools: one number for each reason.
+#[btf_map(name = "counters")]
+pub static COUNTERS: PerCpuArray<u64, REASONS> = PerCpuArray::new();
+
+/// Kernel to agent. The value type is `()`: libbpf refuses a ring buffer with a value size.
+#[btf_map(name = "events")]
+pub static EVENTS: RingBuf<(), { 16 << 20 }> = RingBuf::new();
+
+/// What egress works on while it handles one packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Out {
+    /// The packet.
+    pub packet: Packet,
+    /// Its tuple: the connection.
+    pub conn: Tuple,
+    /// Copy of the connection's state: the decision is taken on it.
+    pub state: ConnState,
+    /// Copy of the response side, when it was needed.
+    pub resp: RespState,
+    /// Positions.
+    pub start: u64,
+    /// Position behind the payload, without the FIN.
+    pub end: u64,
+    /// Nanoseconds.
+    pub now: u64,
+    /// Generation of the connection that the copy was taken of.
+    pub generation: u32,
+    /// The step that was decided: one of the `STEP_` constants of `requests`.
+    pub step: u32,
+    /// Slot for a switch or a dial.
+    pub slot: u32,
+    /// Why.
+    pub reason: u32,
+    /// The route that is asked for, zero for the baseline.
+    pub route: u32,
+    /// Its version.
+    pub version: u32,
+    /// The service.
+    pub service: u32,
+    /// One of the `WANT_` constants of `requests`.
+    pub want: u32,
+    /// For a cut: payload bytes before the next head.
+    pub cut: u32,
+    /// Position of the head in question.
+    pub head: u64,
+}
+
+/// What ingress works on while it handles one packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct In {
+    /// The packet.
+    pub packet: Packet,
+    /// The connection that the leg serves.
+    pub conn: Tuple,
+    /// Copy of the response side: the decision is taken on it.
+    pub state: RespState,
+    /// Positions, in the client's view.
+    pub start: u64,
+    /// Position behind the payload, without the FIN.
+    pub end: u64,
+    /// Generation of the response that the copy was taken of.
+    pub generation: u32,
+    /// Requests asked so far, and whether that was read yet.
+    pub asked: u32,
+    /// Copy of the connection's `head_bits`.
+    pub head_bits: u64,
+}
+
+/// Scratch memory for one packet at egress. Nothing else of egress runs on this CPU meanwhile: softirqs are off.
+#[btf_map(name = "scratch_out")]
+pub static OUT: PerCpuArray<Out, 1> = PerCpuArray::new();
+
+/// The same for ingress.
+#[btf_map(name = "scratch_in")]
+pub static IN: PerCpuArray<In, 1> = PerCpuArray::new();
+
+/// TCP options of the packet in hand, and frames that are made.
+#[btf_map(name = "scratch_options")]
+pub static OPTIONS: PerCpuArray<Options, 1> = PerCpuArray::new();
+
+/// A connection in the making: as words, because a lock may not lie in a per-CPU value.
+#[btf_map(name = "scratch_fresh")]
+pub static FRESH: PerCpuArray<[u64; crate::open::CONNECTION_WORDS], 1> = PerCpuArray::new();

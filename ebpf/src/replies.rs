@@ -1,0 +1,153 @@
+//! Reading responses: follows the framing of what the owner sends, so that its end is known.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
+use sidetrack_splice::{
+    abi::{
+        reason::Reason,
+        record::{FRAMING_CHUNKED, FRAMING_HEAD, HEAD_MAX, HeadKey},
+    },
+    http::{self, BODY_CHUNKED, BODY_LENGTH, BODY_REST, STATUS_COMPLETE, STATUS_INCOMPLETE},
+    reply::Facts,
+};
+
+use crate::{
+    count::count,
+    maps::{CONNECTIONS, HEADS, IN, In},
+    scan::{self, WORK},
+};
+
+/// Heads and pieces of bodies that one segment may hold.
+const PIECES: u32 = 4096;
+
+#[inline(always)]
+fn scratch() -> Option<&'static mut In> {
+    // SAFETY: a per-CPU value that nothing else uses while ingress handles one packet.
+    IN.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
+
+#[inline(always)]
+fn lose(out: &mut In) -> i64 {
+    count(Reason::ResponseLost);
+    out.state.lose();
+    1
+}
+
+/// Puts the bytes of the head into the window: what was gathered, then this segment's. Returns how many, 0 on failure.
+#[inline(always)]
+fn fill(skb: *mut __sk_buff, w: &In) -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    let prefix = w.state.partial;
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let window = unsafe { (&raw mut (*work).window).cast::<u8>() };
+    if prefix != 0 {
+        let Some(gathered) = HEADS.get_ptr(&HeadKey { conn: w.conn, direction: 1 }) else { return 0 };
+        // SAFETY: both are windows of HEAD_MAX bytes and more.
+        if unsafe { h::bpf_probe_read_kernel(window.cast(), HEAD_MAX as u32, gathered.cast()) } != 0 {
+            return 0;
+        }
+    }
+    let at = w.state.response.pos + u64::from(prefix);
+    if at < w.start || at >= w.end || prefix as usize >= HEAD_MAX {
+        return 0;
+    }
+    let left = w.end - at;
+    let room = HEAD_MAX as u64 - u64::from(prefix);
+    let n = if left < room { left } else { room };
+    let from = w.packet.payload_at + (at - w.start) as u32;
+    if !scan::load_window(skb, from, prefix, n as u32) {
+        return 0;
+    }
+    prefix + n as u32
+}
+
+/// Whether the request that this response answers was a HEAD. `None`: there is no such request.
+#[inline(always)]
+fn asked(w: &In) -> Option<bool> {
+    let c = CONNECTIONS.get_ptr(&w.conn)?;
+    // SAFETY: a map value; a request is noted there before its owner can answer it.
+    let (asked, bits) = unsafe { ((*c).now.asked, (*c).now.head_bits) };
+    if asked == w.state.answered { None } else { Some(bits >> (w.state.answered & 63) & 1 != 0) }
+}
+
+/// Takes the complete head in the window in.
+#[inline(always)]
+fn consume(w: &mut In) -> i64 {
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let head = unsafe { &(*work).head };
+    let Some(was_head) = asked(w) else {
+        count(Reason::ResponseUnasked);
+        return lose(w);
+    };
+    let body = http::response_body(head, was_head);
+    let facts = Facts {
+        code: head.code,
+        length: if body == BODY_LENGTH { head.length } else { 0 },
+        chunked: body == BODY_CHUNKED,
+        rest: body == BODY_REST,
+    };
+    if w.state.partial != 0 {
+        let _ = HEADS.remove(&HeadKey { conn: w.conn, direction: 1 });
+    }
+    if body == BODY_REST {
+        count(Reason::ResponseRest);
+    }
+    let behind = w.state.response.pos + u64::from(head.end);
+    w.state.consume(&facts, behind);
+    0
+}
+
+/// One head, or one piece of a chunked body.
+unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
+    let Some(w) = scratch() else { return 1 };
+    if w.state.response.pos >= w.end && w.state.partial == 0 {
+        return 1;
+    }
+    // SAFETY: `bpf_loop` hands on the context that it was given: the packet of `replies`.
+    let skb = unsafe { *ctx.cast::<*mut __sk_buff>() };
+    if w.state.response.state == FRAMING_CHUNKED {
+        let (base, end, at) = (w.start, w.end, w.packet.payload_at);
+        if scan::chunks(skb, at, base, end, &mut w.state.response) == scan::CHUNKS_BAD {
+            return lose(w);
+        }
+        if w.state.response.state == FRAMING_CHUNKED {
+            return 1;
+        }
+        count(Reason::ResponseComplete);
+        return 0;
+    }
+    if w.state.response.state != FRAMING_HEAD {
+        return 1;
+    }
+    let len = fill(skb, w);
+    if len == 0 {
+        return lose(w);
+    }
+    match scan::scan_head(0, len, http::RESPONSE) {
+        STATUS_COMPLETE => consume(w),
+        STATUS_INCOMPLETE if (len as usize) < HEAD_MAX => {
+            // SAFETY: the value's bytes are the window's, which is valid.
+            let kept = WORK.get_ptr(0).is_some_and(|work| {
+                HEADS.insert(&HeadKey { conn: w.conn, direction: 1 }, unsafe { &(*work).window }, 0).is_ok()
+            });
+            if !kept {
+                return lose(w);
+            }
+            w.state.partial = len;
+            1
+        }
+        _ => lose(w),
+    }
+}
+
+/// Reads the segment in hand from where the next head or chunk starts; the result is in `In::state`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn replies(skb: *mut __sk_buff) -> u32 {
+    let mut context = skb;
+    // SAFETY: the callback's context is the packet's pointer, which outlives the loop.
+    unsafe { h::bpf_loop(PIECES, piece as *mut c_void, (&raw mut context).cast(), 0) };
+    0
+}

@@ -1,0 +1,371 @@
+//! Reading requests: walks through the heads and bodies in one segment of a client and decides what each head needs.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
+use sidetrack_splice::{
+    abi::{
+        LEGS as SLOTS,
+        config::CARRIERS,
+        reason::Reason,
+        record::{
+            CONN_DIVERTED, CONN_HTTP, CONN_UPGRADE, Connection, DIAL_FAILED, DIAL_READY, FRAMING_CHUNKED,
+            FRAMING_HEAD, FRAMING_LOST, HEAD_MAX, HeadKey, PHASE_HOLD, PHASE_OPAQUE, RESP_TUNNEL,
+        },
+        route::ROUTE_FORK,
+    },
+    conn::{self, At, Facts, Step, Want},
+    http::{
+        self, BODY_CHUNKED, BODY_LENGTH, FLAG_CONNECT, FLAG_EXPECT, FLAG_HEAD, FLAG_UPGRADE, STATUS_COMPLETE,
+        STATUS_HTTP2, STATUS_INCOMPLETE, STATUS_NOT_HTTP, STATUS_TLS, STATUS_UNREADABLE,
+    },
+    seq,
+};
+
+use crate::{
+    count::count,
+    legs,
+    maps::{CONNECTIONS, DIALS, HEADS, OUT, Out, RESPONSES, ROUTES},
+    scan::{self, WORK},
+};
+
+/// Not decided yet.
+pub const STEP_MORE: u32 = 0;
+/// The owner gets the segment.
+pub const STEP_STAY: u32 = 1;
+/// The agent cuts the segment at `Out::cut`.
+pub const STEP_CUT: u32 = 2;
+/// The leg in `Out::slot` becomes the owner.
+pub const STEP_SWITCH: u32 = 3;
+/// The agent makes a leg for `Out::slot`.
+pub const STEP_DIAL: u32 = 4;
+/// The owner may not change yet.
+pub const STEP_WAIT: u32 = 5;
+/// The client is reset, because of `Out::reason`.
+pub const STEP_RESET: u32 = 6;
+/// As [`STEP_SWITCH`], to the leg that stands in `dials`.
+pub const STEP_ADOPT: u32 = 7;
+
+/// The baseline serves the request.
+pub const WANT_BASELINE: u32 = 0;
+/// The fork of `Out::route` does.
+pub const WANT_FORK: u32 = 1;
+/// The route says fail.
+pub const WANT_FAIL: u32 = 2;
+
+/// Heads and pieces of bodies that one segment may hold: the smallest request has 18 bytes, a segment 64 KiB.
+const PIECES: u32 = 4096;
+
+#[inline(always)]
+fn scratch() -> Option<&'static mut Out> {
+    // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
+    OUT.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
+
+#[inline(always)]
+fn reset(out: &mut Out, reason: Reason) -> i64 {
+    out.step = STEP_RESET;
+    out.reason = reason as u32;
+    1
+}
+
+/// Copies the response side under its lock.
+#[inline(always)]
+fn copy_response(out: &mut Out) -> bool {
+    let Some(r) = RESPONSES.get_ptr_mut(&out.conn) else { return false };
+    // SAFETY: a map value; the lock keeps ingress from committing meanwhile.
+    unsafe {
+        h::bpf_spin_lock((&raw mut (*r).lock).cast());
+        out.resp = (*r).now;
+        h::bpf_spin_unlock((&raw mut (*r).lock).cast());
+    }
+    true
+}
+
+/// Finds out who must get the request whose head was read: the first carrier, in the configured order, whose key has a
+/// route decides.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_route(service: u32) -> u32 {
+    let (Some(out), Some(work)) = (scratch(), WORK.get_ptr_mut(0)) else { return 0 };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let work = unsafe { &mut *work };
+    out.want = WANT_BASELINE;
+    out.route = 0;
+    out.version = 0;
+    let found = work.head.found;
+    if work.head.invalid != 0 {
+        count(Reason::KeyInvalid);
+    }
+    if work.head.duplicate != 0 {
+        count(Reason::KeyDuplicate);
+    }
+    if found == 0 {
+        return 0;
+    }
+    let mut routed = 0;
+    let mut i = 0;
+    while i < CARRIERS {
+        if found >> i & 1 != 0 {
+            let key = &mut work.found.keys[i];
+            key.service = service;
+            // SAFETY: values of this map are replaced whole.
+            if let Some(r) = unsafe { ROUTES.get(&*key) } {
+                routed += 1;
+                if routed == 1 {
+                    out.want = if r.kind == ROUTE_FORK { WANT_FORK } else { WANT_FAIL };
+                    out.route = r.id;
+                    out.version = r.version;
+                }
+            }
+        }
+        i += 1;
+    }
+    if routed > 1 {
+        count(Reason::KeyAmbiguous);
+    }
+    count(if routed == 0 { Reason::KeyUnrouted } else { Reason::HeadKeyed });
+    0
+}
+
+/// Puts the bytes of the head into the window: what was gathered, then this segment's. Returns how many, 0 on failure.
+#[inline(always)]
+fn fill(skb: *mut __sk_buff, out: &Out) -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    let prefix = out.state.partial;
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let window = unsafe { (&raw mut (*work).window).cast::<u8>() };
+    if prefix != 0 {
+        let Some(gathered) = HEADS.get_ptr(&HeadKey { conn: out.conn, direction: 0 }) else { return 0 };
+        // SAFETY: both are windows of HEAD_MAX bytes and more.
+        if unsafe { h::bpf_probe_read_kernel(window.cast(), HEAD_MAX as u32, gathered.cast()) } != 0 {
+            return 0;
+        }
+    }
+    let at = out.state.request.pos + u64::from(prefix);
+    let left = out.end.wrapping_sub(at);
+    let room = HEAD_MAX as u64 - (u64::from(prefix) & (HEAD_MAX as u64 - 1));
+    let n = if left < room { left } else { room };
+    if n == 0 || at < out.start {
+        return 0;
+    }
+    let from = out.packet.payload_at + (at - out.start) as u32;
+    if !scan::load_window(skb, from, prefix, n as u32) {
+        return 0;
+    }
+    prefix + n as u32
+}
+
+/// Keeps the first `len` bytes of the window as the gathered part of this head.
+#[inline(always)]
+fn gather(out: &mut Out, len: u32) -> i64 {
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: the value's bytes are the window's, which is valid.
+    if HEADS.insert(&HeadKey { conn: out.conn, direction: 0 }, unsafe { &(*work).window }, 0).is_err() {
+        return reset(out, Reason::HeadsFull);
+    }
+    count(Reason::HeadPartial);
+    out.state.partial = len;
+    out.step = STEP_STAY;
+    1
+}
+
+/// What to do with a segment whose head cannot be read.
+#[inline(always)]
+fn unreadable(out: &mut Out, status: u32) -> i64 {
+    if out.state.flags & (CONN_HTTP | CONN_DIVERTED) != 0 {
+        return reset(out, Reason::ResetHeadUnreadable);
+    }
+    let reason = match status {
+        STATUS_TLS => Reason::OpaqueTls,
+        STATUS_HTTP2 => Reason::OpaqueHttp2,
+        STATUS_NOT_HTTP => Reason::OpaqueNotHttp,
+        _ => {
+            // The first head of a connection, HTTP, but with a framing that is ambiguous. The baseline answers it;
+            // what comes behind it is nobody's.
+            if out.want != WANT_BASELINE {
+                return reset(out, Reason::ResetHeadUnreadable);
+            }
+            out.state.request.state = FRAMING_LOST;
+            out.state.flags |= CONN_HTTP;
+            out.step = STEP_STAY;
+            return 1;
+        }
+    };
+    count(reason);
+    out.state.phase = PHASE_OPAQUE;
+    out.step = STEP_STAY;
+    1
+}
+
+/// Decides about the complete head in the window.
+#[inline(always)]
+fn decide(out: &mut Out, c: &Connection) -> i64 {
+    let Some(work) = WORK.get_ptr(0) else { return 1 };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let head = unsafe { &(*work).head };
+    let flags = head.flags;
+    if flags & FLAG_CONNECT != 0 {
+        if out.want != WANT_BASELINE || out.state.owner != 0 {
+            return reset(out, Reason::ResetConnect);
+        }
+        count(Reason::OpaqueTunnel);
+        out.state.phase = PHASE_OPAQUE;
+        out.step = STEP_STAY;
+        return 1;
+    }
+    let want = match out.want {
+        WANT_BASELINE => Want::Baseline,
+        WANT_FORK => Want::Fork(out.route, out.version),
+        _ => Want::Fail,
+    };
+    let mut slot = conn::slot_of(&c.legs, want);
+    // Leg 0 of a connection that was never diverted needs no look-up.
+    if (slot as usize) < SLOTS
+        && out.state.flags & CONN_DIVERTED != 0
+        && !legs::usable(&out.conn, &c.legs[slot as usize & (SLOTS - 1)])
+    {
+        slot = SLOTS as u32;
+    }
+    let behind = out.state.request.pos + u64::from(head.end);
+    let facts = Facts {
+        length: if head.body == BODY_LENGTH { head.length } else { 0 },
+        chunked: head.body == BODY_CHUNKED,
+        is_head: flags & FLAG_HEAD != 0,
+        upgrade: flags & FLAG_UPGRADE != 0,
+        expect: flags & FLAG_EXPECT != 0,
+    };
+    let head_at = out.state.request.pos + u64::from(out.state.partial);
+    if slot != u32::from(out.state.owner) {
+        let known = copy_response(out);
+        let acked = seq::extend(out.resp.next, out.packet.ack);
+        let at = At { start: out.start, head: head_at, acked };
+        let resp = if known { Some(&out.resp) } else { None };
+        out.head = head_at;
+        match conn::at_head(&out.state, &c.legs, resp, at, want, slot) {
+            Step::Stay => {}
+            Step::Cut => {
+                out.cut = (head_at - out.start) as u32;
+                out.step = STEP_CUT;
+                return 1;
+            }
+            Step::Wait => {
+                out.slot = slot;
+                out.step = STEP_WAIT;
+                return held(out);
+            }
+            Step::Reset(reason) => return reset(out, reason),
+            Step::Switch(s) => {
+                out.slot = s;
+                out.step = STEP_SWITCH;
+            }
+            Step::Dial(s) => {
+                out.slot = s;
+                out.step = STEP_DIAL;
+                held(out);
+                if out.step != STEP_ADOPT {
+                    return 1;
+                }
+            }
+        }
+    } else if out.state.partial != 0 {
+        let _ = HEADS.remove(&HeadKey { conn: out.conn, direction: 0 });
+    }
+    // The head goes on in this segment: to the owner, or to the leg that becomes it.
+    if out.want == WANT_BASELINE {
+        count(Reason::HeadBaseline);
+    }
+    if out.step == STEP_MORE {
+        out.state.partial = 0;
+    }
+    let end = out.end;
+    out.state.consume(&facts, behind, end);
+    i64::from(out.step != STEP_MORE)
+}
+
+/// Looks for the agent's answer to a hold: a leg to adopt, or that there is none.
+#[inline(always)]
+fn held(out: &mut Out) -> i64 {
+    if out.state.phase == PHASE_HOLD && out.state.held == out.start {
+        // SAFETY: the agent replaces values whole.
+        if let Some(d) = unsafe { DIALS.get(&out.conn) } {
+            if d.hold == out.state.hold {
+                if d.status == DIAL_FAILED {
+                    out.step = STEP_RESET;
+                    out.reason = d.reason;
+                } else if d.status == DIAL_READY && d.leg.route == out.route && out.step == STEP_DIAL {
+                    out.slot = d.slot & (SLOTS as u32 - 1);
+                    out.step = STEP_ADOPT;
+                }
+            }
+        }
+    }
+    1
+}
+
+/// One head, or one piece of a chunked body.
+unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
+    let Some(out) = scratch() else { return 1 };
+    if out.state.request.pos >= out.end && out.state.partial == 0 {
+        out.step = STEP_STAY;
+        return 1;
+    }
+    // SAFETY: `bpf_loop` hands on the context that it was given: the packet of `requests`.
+    let skb = unsafe { *ctx.cast::<*mut __sk_buff>() };
+    if out.state.request.state == FRAMING_CHUNKED {
+        let (base, end, at) = (out.start, out.end, out.packet.payload_at);
+        if scan::chunks(skb, at, base, end, &mut out.state.request) == scan::CHUNKS_BAD {
+            return reset(out, Reason::ResetHeadUnreadable);
+        }
+        if out.state.request.state == FRAMING_CHUNKED {
+            out.step = STEP_STAY;
+            return 1;
+        }
+        return 0;
+    }
+    if out.state.request.state != FRAMING_HEAD {
+        return reset(out, Reason::ResetHeadUnreadable);
+    }
+    if out.state.flags & CONN_UPGRADE != 0 {
+        if copy_response(out) && out.resp.flags & RESP_TUNNEL != 0 {
+            count(Reason::OpaqueTunnel);
+            out.state.phase = PHASE_OPAQUE;
+            out.step = STEP_STAY;
+            return 1;
+        }
+        out.state.flags &= !CONN_UPGRADE;
+    }
+    let Some(c) = CONNECTIONS.get_ptr(&out.conn) else { return 1 };
+    let len = fill(skb, out);
+    if len == 0 {
+        return reset(out, Reason::ErrLoad);
+    }
+    let status = scan::scan_head(0, len, http::REQUEST);
+    match status {
+        STATUS_INCOMPLETE if len as usize >= HEAD_MAX => reset(out, Reason::ResetHeadTooLong),
+        STATUS_INCOMPLETE => gather(out, len),
+        STATUS_COMPLETE | STATUS_UNREADABLE => {
+            // SAFETY: a map value; these fields do not change while the connection lives, or are checked at commit.
+            let c = unsafe { &*c };
+            find_route(c.service);
+            if status == STATUS_COMPLETE { decide(out, c) } else { unreadable(out, status) }
+        }
+        _ => unreadable(out, status),
+    }
+}
+
+/// Reads the segment in hand from where the next head or chunk starts, and leaves in `Out` what follows.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn requests(skb: *mut __sk_buff) -> u32 {
+    let Some(out) = scratch() else { return STEP_RESET };
+    out.step = STEP_MORE;
+    let mut context = skb;
+    // SAFETY: the callback's context is the packet's pointer, which outlives the loop.
+    unsafe { h::bpf_loop(PIECES, piece as *mut c_void, (&raw mut context).cast(), 0) };
+    if out.step == STEP_MORE {
+        reset(out, Reason::ResetPipeline);
+    }
+    out.step
+}
+

@@ -1,0 +1,119 @@
+//! Reading and writing packets: the thin layer over the kernel's helpers.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_PSEUDO_HDR},
+    helpers::generated as h,
+};
+use sidetrack_splice::{
+    packet::{Edit, ETH, Packet, WORDS_V4, WORDS_V6},
+};
+
+const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
+const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
+/// Since Linux 6.16: an IPv6 address change leaves `CHECKSUM_COMPLETE` as it is.
+const BPF_F_IPV6: u64 = 1 << 7;
+/// Recompute `CHECKSUM_COMPLETE` for the stored bytes.
+const BPF_F_RECOMPUTE_CSUM: u64 = 1;
+
+/// The verdict "pass": other programs on the hook still see the packet. `TC_ACT_OK` would end the chain.
+pub const PASS: i32 = -1;
+/// Held, or dropped in a way that the client's TCP believes it sent: it retransmits by itself.
+pub const STOLEN: i32 = 4;
+/// Dropped.
+pub const SHOT: i32 = 2;
+
+/// Loads `size_of::<T>()` bytes at `at`.
+#[inline(always)]
+pub fn load<T>(skb: *mut __sk_buff, at: u32, to: &mut T) -> bool {
+    // SAFETY: `to` is valid for its size, and any bytes are a value of the plain words that it is called with.
+    unsafe { h::bpf_skb_load_bytes(skb.cast(), at, core::ptr::from_mut(to).cast(), size_of::<T>() as u32) == 0 }
+}
+
+/// Stores a value's bytes at `at`.
+#[inline(always)]
+pub fn store<T>(skb: *mut __sk_buff, at: u32, from: &T, flags: u64) -> bool {
+    // SAFETY: `from` is valid for its size and has no padding: it is an array of words.
+    unsafe { h::bpf_skb_store_bytes(skb.cast(), at, core::ptr::from_ref(from).cast(), size_of::<T>() as u32, flags) == 0 }
+}
+
+/// Reads the headers into `p`; false for what is not TCP over IPv4 or IPv6 without options, extension headers or
+/// fragments.
+#[inline(always)]
+pub fn parse(skb: *mut __sk_buff, p: &mut Packet) -> bool {
+    // SAFETY: the context is valid; these are fields that a program of this type may read.
+    let (protocol, len) = unsafe { ((*skb).protocol, (*skb).len) };
+    if protocol == ETH_P_IP {
+        let mut w = [0; WORDS_V4];
+        return load(skb, ETH, &mut w) && p.read_v4(&w, len);
+    }
+    if protocol == ETH_P_IPV6 {
+        let mut w = [0; WORDS_V6];
+        return load(skb, ETH, &mut w) && p.read_v6(&w, len);
+    }
+    false
+}
+
+/// The packet's mark.
+#[inline(always)]
+pub fn mark(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: as in `parse`.
+    unsafe { (*skb).mark }
+}
+
+/// Sets the packet's mark.
+#[inline(always)]
+pub fn set_mark(skb: *mut __sk_buff, mark: u32) {
+    // SAFETY: `mark` may be written. Volatile: merged with a neighbouring store it would be refused ("invalid
+    // bpf_context access size=8").
+    unsafe { core::ptr::write_volatile(&raw mut (*skb).mark, mark) };
+}
+
+/// The interface's index.
+#[inline(always)]
+pub fn ifindex(skb: *mut __sk_buff) -> u32 {
+    // SAFETY: as in `parse`.
+    unsafe { (*skb).ifindex }
+}
+
+/// Monotonic nanoseconds.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { h::bpf_ktime_get_ns() }
+}
+
+/// Applies a difference to the TCP checksum at `at`; `flags` says what it covers.
+#[inline(always)]
+fn l4(skb: *mut __sk_buff, at: u32, diff: u32, flags: u64) -> bool {
+    // SAFETY: plain numbers; size 0 in the flags means that `to` is a difference.
+    diff == 0 || unsafe { h::bpf_l4_csum_replace(skb.cast(), at, 0, u64::from(diff), flags) == 0 }
+}
+
+/// Rewrites the headers from the source address to the window, and the checksums.
+#[inline(always)]
+pub fn rewrite(skb: *mut __sk_buff, p: &Packet, edit: &Edit) -> bool {
+    let check = p.tcp_at + 16;
+    if p.v6 == 0 {
+        let (words, addresses, rest) = edit.words_v4(p);
+        let a = addresses.sum();
+        // SAFETY: plain numbers.
+        let ip = a == 0 || unsafe { h::bpf_l3_csum_replace(skb.cast(), ETH + 10, 0, u64::from(a), 0) == 0 };
+        ip && l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR)) && l4(skb, check, rest.sum(), 0)
+            && store(skb, ETH + 12, &words, 0)
+    } else {
+        let (words, addresses, rest) = edit.words_v6(p);
+        let a = addresses.sum();
+        // Kernels before 6.16 do not know the flag, and take the whole change into CHECKSUM_COMPLETE: there the
+        // addresses are stored with their own correction.
+        let known = l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR) | BPF_F_IPV6);
+        let flags = if known { 0 } else { BPF_F_RECOMPUTE_CSUM };
+        (known || l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR))) && l4(skb, check, rest.sum(), 0)
+            && store(skb, ETH + 8, &words, flags)
+    }
+}
+
+/// Applies the difference of rewritten options to the TCP checksum.
+#[inline(always)]
+pub fn fix_options(skb: *mut __sk_buff, tcp_at: u32, diff: u32) -> bool {
+    l4(skb, tcp_at + 16, diff, 0)
+}

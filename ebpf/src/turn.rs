@@ -1,0 +1,82 @@
+//! Packets turned round: a reset for the client, an acknowledgement for a parked leg.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_INGRESS},
+    helpers::generated as h,
+};
+use sidetrack_splice::{
+    abi::{MARK_TURNED, reason::Reason},
+    made,
+    packet::{ETH, Packet, flag},
+};
+
+use crate::{
+    count::count,
+    skb::{self, SHOT, STOLEN},
+};
+
+/// Makes the packet in hand a bare segment in the other direction, headers and nothing else, and sends it to `ifindex`
+/// (`BPF_F_INGRESS` in `redirect`: up the stack).
+#[inline(always)]
+fn turn(skb: *mut __sk_buff, p: &Packet, seq: u32, ack: u32, flags: u8, redirect: u64) -> i32 {
+    let mut ends = [0_u8; 12];
+    if !skb::load(skb, 0, &mut ends) {
+        count(Reason::ErrTurn);
+        return SHOT;
+    }
+    let mut macs = [0_u8; 12];
+    let mut i = 0;
+    while i < 6 {
+        macs[i] = ends[i + 6];
+        macs[i + 6] = ends[i];
+        i += 1;
+    }
+    // Only a partial checksum (the kernel completes it later, from what stands in the field) ignores a difference that
+    // is not the pseudo header's: `inet_proto_csum_replace_by_diff` in net/core/utils.c.
+    let check = p.tcp_at + 16;
+    let (mut before, mut after) = (0_u16, 0_u16);
+    // SAFETY: plain numbers.
+    let probed = skb::load(skb, check, &mut before)
+        && unsafe { h::bpf_l4_csum_replace(skb.cast(), check, 0, 1, 0) == 0 }
+        && skb::load(skb, check, &mut after);
+    let partial = before == after;
+    // SAFETY: plain numbers; the helper keeps the checksum field's bytes.
+    if !probed || unsafe { h::bpf_skb_change_tail(skb.cast(), p.tcp_at + 20, 0) != 0 } {
+        count(Reason::ErrTurn);
+        return SHOT;
+    }
+    let made = if p.v6 == 0 {
+        skb::store(skb, ETH, &made::v4(p, seq, ack, flags, partial), 0)
+    } else {
+        skb::store(skb, ETH, &made::v6(p, seq, ack, flags, partial), 0)
+    };
+    if !made || !skb::store(skb, 0, &macs, 0) {
+        count(Reason::ErrTurn);
+        return SHOT;
+    }
+    skb::set_mark(skb, MARK_TURNED);
+    // SAFETY: plain numbers.
+    unsafe { h::bpf_redirect(skb::ifindex(skb), redirect) as i32 }
+}
+
+/// Resets the client whose packet is in hand: the packet becomes the reset. Its sequence number is what the client
+/// expects next (RFC 5961 3.2 wants it exact), which is what the packet acknowledges.
+#[inline(always)]
+pub fn reset_client(skb: *mut __sk_buff, p: &Packet) -> i32 {
+    if p.flags & flag::RST != 0 {
+        return STOLEN;
+    }
+    let (seq, ack, flags) = if p.flags & flag::ACK != 0 {
+        (p.ack, 0, flag::RST)
+    } else {
+        // RFC 9293 3.10.7.1: to a SYN, acknowledge it
+        (0, p.seq.wrapping_add(p.span()), flag::RST | flag::ACK)
+    };
+    turn(skb, p, seq, ack, flags, u64::from(BPF_F_INGRESS))
+}
+
+/// Acknowledges a segment of a parked leg that came again.
+#[inline(always)]
+pub fn acknowledge(skb: *mut __sk_buff, p: &Packet, rcv_nxt: u32, snd_nxt: u32) -> i32 {
+    turn(skb, p, rcv_nxt, snd_nxt, flag::ACK, 0)
+}
