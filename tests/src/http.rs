@@ -12,13 +12,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    time::Duration,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
 };
 
 /// How long a client waits for a byte before it gives up: longer than any delay that a test allows.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Longest body that a response keeps; of a longer one it keeps the digest.
 const KEEP: u64 = 64 << 20;
+/// Bytes read at once.
+const PIECE: usize = 64 << 10;
 /// Longest response head that is read.
 const HEAD_MAX: usize = 64 << 10;
 
@@ -65,6 +68,8 @@ pub struct Http {
     stream: TcpStream,
     /// Bytes received and not yet consumed.
     buffer: Vec<u8>,
+    /// Where the kernel puts what comes next.
+    piece: Box<[u8]>,
     open: bool,
 }
 
@@ -87,7 +92,7 @@ impl Http {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, buffer: Vec::new(), open: true })
+        Ok(Self { stream, buffer: Vec::new(), piece: vec![0; PIECE].into(), open: true })
     }
 
     /// Sets how long it waits for a byte.
@@ -137,6 +142,28 @@ impl Http {
     /// Sends these bytes in parts of `size`, each in a segment of its own.
     pub fn send_in_parts(&mut self, bytes: &[u8], size: usize) -> Result<()> {
         bytes.chunks(size).try_for_each(|part| self.send(part))
+    }
+
+    /// Waits until the other side has acknowledged all that was sent.
+    pub fn settle(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.unacknowledged()? > 0 {
+            if Instant::now() > deadline {
+                return Err(HttpError::Timeout);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    fn unacknowledged(&self) -> Result<i32> {
+        let mut bytes = 0;
+        // SAFETY: TIOCOUTQ (tcp(7): SIOCOUTQ) writes one int, into memory that outlives the call.
+        let result = unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+        if result != 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        Ok(bytes)
     }
 
     /// Sends `length` bytes that `make` writes piece by piece, given the offset; their digest.
@@ -242,12 +269,11 @@ impl Http {
     }
 
     fn more(&mut self) -> Result<()> {
-        let mut piece = [0; 64 << 10];
         loop {
-            match self.stream.read(&mut piece) {
+            match self.stream.read(&mut self.piece) {
                 Ok(0) => return Err(HttpError::Closed(self.buffer.len())),
                 Ok(length) => {
-                    self.buffer.extend_from_slice(&piece[..length]);
+                    self.buffer.extend_from_slice(&self.piece[..length]);
                     return Ok(());
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

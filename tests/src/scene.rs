@@ -2,11 +2,12 @@
 
 use crate::{
     agent::{Agent, Routes},
+    gate::{self, Need},
     http::{Http, HttpError},
     lab::{Lab, Pod, Service},
-    origin::Origin,
+    origin::{Origin, Seen},
 };
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::net::SocketAddr;
 
 /// The port that all servers of the cast listen on.
@@ -80,6 +81,17 @@ impl Scene {
         Ok(Self { client, base_pod, fork_pod, other_pod, base, fork, other, service, lab })
     }
 
+    /// The same, for tests that need the agent: nothing where this machine cannot run them.
+    ///
+    /// # Errors
+    /// When the lab cannot be made.
+    ///
+    /// # Panics
+    /// When this machine cannot run them and `CI=true`.
+    pub fn open(name: &str, congestion: &str) -> Result<Option<Self>> {
+        gate::open(&[Need::Lab, Need::Agent]).then(|| Self::new(name, congestion)).transpose()
+    }
+
     /// The address that a client dials.
     #[must_use]
     pub fn address(&self, via: Via) -> SocketAddr {
@@ -125,7 +137,30 @@ impl Scene {
         self.client.http(self.service.v4)
     }
 
-    /// The server that has to answer a request with this key.
+    /// Fails if, under [`Scene::routes`], any server's journal has a request that is not its own.
+    ///
+    /// # Errors
+    /// Names the request and the server.
+    pub fn isolated(&self) -> Result<()> {
+        for origin in [&self.base, &self.fork, &self.other] {
+            let own = |seen: &Seen| seen.key() != Some(FAIL_KEY) && Self::owner(seen.key()) == origin.name();
+            let strangers = origin.journal().matching(|seen| !own(seen));
+            ensure!(strangers.is_empty(), "{} got what is not its own: {strangers:#?}", origin.name());
+        }
+        Ok(())
+    }
+
+    /// The origin that has to answer a request with this key.
+    #[must_use]
+    pub fn origin(&self, key: Option<&str>) -> &Origin {
+        match key {
+            Some(KEY) => &self.fork,
+            Some(OTHER_KEY) => &self.other,
+            _ => &self.base,
+        }
+    }
+
+    /// The name of the server that has to answer a request with this key.
     #[must_use]
     pub fn owner(key: Option<&str>) -> &'static str {
         match key {

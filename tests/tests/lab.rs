@@ -140,9 +140,9 @@ fn a_black_hole_and_an_unplugged_pod_answer_nothing_a_closed_port_refuses() -> R
     http.exchange(&Request::get("/"))?;
     for silence in [true, false] {
         if silence {
-            scene.base_pod.black_hole(8080)?
+            scene.base_pod.black_hole(8080)?;
         } else {
-            scene.base_pod.unplug()?
+            scene.base_pod.unplug()?;
         }
         let outcome = http.exchange(&Request::get("/"));
         ensure!(matches!(outcome, Err(HttpError::Timeout)), "{outcome:?}");

@@ -1,5 +1,7 @@
 //! Requests, made piece by piece.
 
+use std::fmt::Write;
+
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -93,12 +95,13 @@ impl Request {
     pub fn head_bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            // A String takes all that is written to it.
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         match self.chunk {
             Some(_) => head.push_str("Transfer-Encoding: chunked\r\n"),
             None if self.method == "POST" || self.method == "PUT" || !self.body.is_empty() => {
-                head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+                let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
             }
             None => {}
         }

@@ -32,6 +32,12 @@ impl Seen {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// The key that [`Request::key`](crate::Request::key) gave it.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.header("baggage").and_then(|value| value.split(',').find_map(|member| member.strip_prefix("sidetrack=")))
+    }
+
     /// Whether `key` stands in any header.
     #[must_use]
     pub fn mentions(&self, key: &str) -> bool {
