@@ -91,6 +91,6 @@ pub const RING_RANGE: std::ops::RangeInclusive<u32> = 256 << 10..=256 << 20;
 pub const DIAL_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(30);
 /// Sensible time-outs of a switch.
 pub const SWITCH_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(60);
+    Duration::from_millis(100)..=Duration::from_mins(1);
 /// Sensible times to keep a parked leg.
 pub const PARKED_IDLE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);

@@ -3,7 +3,11 @@
 //! A mistake says where it is (line, column, field) and what was expected; nothing is guessed, and a field that nobody
 //! knows is a mistake too.
 
-use std::{fmt, io, path::Path, path::PathBuf};
+use std::{
+    fmt::{self, Write},
+    io,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_path_to_error::{Segment, Track};
@@ -150,7 +154,7 @@ fn field_name(path: &serde_path_to_error::Path) -> String {
     let mut name = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => name.push_str(&format!("[{index}]")),
+            Segment::Seq { index } => _ = write!(name, "[{index}]"), // never fails on a string
             Segment::Map { key } if key != "value" => {
                 if !name.is_empty() {
                     name.push('.');

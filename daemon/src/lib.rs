@@ -2,5 +2,9 @@
 
 pub mod config;
 pub mod document;
+pub mod names;
 pub mod pods;
 pub mod routes;
+pub mod state;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,133 @@
+//! `sidetrack flows`: connections, and who serves each.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use sidetrack_splice::abi::{
+    addr::Tuple,
+    record::{
+        Connection, LEG_FORK, LEG_NONE, LEG_ROUTER, LEG_SERVER, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE,
+        PHASE_RESET, PHASE_SWITCH, PHASE_WATCH,
+    },
+};
+
+use super::{Snapshot, seconds};
+
+/// Connections.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Flows {
+    /// One for each connection, by client.
+    pub items: Vec<Flow>,
+}
+
+/// Which connections are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Closed ones too, which are kept for the last segments' sake.
+    pub closed: bool,
+    /// Only those to this service.
+    pub service: Option<String>,
+    /// Only those whose owner was dialled for this key.
+    pub key: Option<String>,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Flow {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// The client pod's name, if it is known.
+    pub client_pod: Option<String>,
+    /// The service's name.
+    pub service: String,
+    /// What the client dialled.
+    pub service_address: SocketAddr,
+    /// `watch`, `hold`, `switch`, `opaque`, `reset` or `closed`.
+    pub phase: &'static str,
+    /// Who serves the exchange in progress: `baseline`, `fork`, `router` or `server`.
+    pub owner: &'static str,
+    /// The owner's address.
+    pub owner_address: SocketAddr,
+    /// The key that the owner was dialled for.
+    pub key: Option<String>,
+    /// TCP connections to backends, the original among them.
+    pub legs: usize,
+    /// Requests passed on.
+    pub asked: u32,
+    /// Responses that have begun.
+    pub answered: u32,
+    /// Seconds since its SYN.
+    pub age_seconds: f64,
+    /// Seconds since the last request was passed on, or the phase changed.
+    pub idle_seconds: f64,
+}
+
+impl Flows {
+    /// Reads those that are asked for out of a snapshot.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, filter: &Filter) -> Self {
+        let wanted = |flow: &Flow| {
+            (filter.closed || flow.phase != "closed")
+                && filter.service.as_ref().is_none_or(|service| *service == flow.service)
+                && (filter.key.is_none() || filter.key == flow.key)
+        };
+        let flows = snapshot.connections.iter().map(|(tuple, connection)| Flow::of(snapshot, tuple, connection));
+        let mut items: Vec<_> = flows.filter(wanted).collect();
+        items.sort_by_key(|flow| (flow.client, flow.service_address));
+        Self { items }
+    }
+}
+
+impl Flow {
+    fn of(snapshot: &Snapshot, tuple: &Tuple, connection: &Connection) -> Self {
+        let state = &connection.now;
+        let leg = connection.legs.get(usize::from(state.owner)).copied().unwrap_or_default();
+        let remote = Tuple { remote: leg.remote, remote_port: leg.remote_port, ..*tuple }.remote_addr();
+        let (owner, owner_address) = match leg.kind {
+            LEG_FORK => ("fork", remote),
+            LEG_ROUTER => ("router", remote),
+            LEG_SERVER => ("server", remote),
+            _ => ("baseline", tuple.remote_addr()),
+        };
+        let key = snapshot.names.routes.get(&leg.route).map(|(key, _)| key.clone());
+        let response = snapshot.responses.get(tuple).filter(|response| response.isn == connection.isn);
+        Self {
+            client: tuple.local_addr(),
+            client_pod: snapshot.names.pod(tuple.local.into()),
+            service: snapshot.names.service(connection.service),
+            service_address: tuple.remote_addr(),
+            phase: phase(state.phase),
+            owner,
+            owner_address,
+            key: key.filter(|_| leg.route != 0),
+            legs: legs(snapshot, tuple, &connection.legs),
+            asked: state.asked,
+            answered: response.map_or(0, |response| response.now.answered),
+            age_seconds: seconds(connection.opened, snapshot.now),
+            idle_seconds: seconds(state.active.max(connection.opened), snapshot.now),
+        }
+    }
+}
+
+/// How many legs there are: a slot whose leg is gone from map `legs` is free. The original connection has an entry only
+/// once another leg stands beside it.
+fn legs(snapshot: &Snapshot, tuple: &Tuple, slots: &[LegRef]) -> usize {
+    let stands = |leg: &LegRef| {
+        let key =
+            Tuple { local: tuple.local, local_port: leg.local_port, remote: leg.remote, remote_port: leg.remote_port };
+        leg.kind != LEG_NONE && snapshot.legs.contains_key(&key)
+    };
+    slots.iter().filter(|leg| stands(leg)).count().max(1)
+}
+
+fn phase(phase: u8) -> &'static str {
+    match phase {
+        PHASE_WATCH => "watch",
+        PHASE_HOLD => "hold",
+        PHASE_OPAQUE => "opaque",
+        PHASE_CLOSED => "closed",
+        PHASE_RESET => "reset",
+        PHASE_SWITCH => "switch",
+        _ => "unknown",
+    }
+}
