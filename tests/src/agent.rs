@@ -154,6 +154,12 @@ impl<'lab> Agent<'lab> {
         format!("status:\n{status}\nthe agent's last lines:\n{said}")
     }
 
+    /// Its route file.
+    #[must_use]
+    pub fn routes_file(&self) -> &Path {
+        &self.routes_file
+    }
+
     /// What the agent has written so far.
     #[must_use]
     pub fn output(&self) -> Option<Output> {
@@ -246,14 +252,15 @@ impl<'lab> Agent<'lab> {
         self.json("routes")
     }
 
-    /// The counters that `status` shows, by name.
+    /// The counters that `status` shows, by name: those that are not zero.
     ///
     /// # Errors
     /// When there are none.
     pub fn counters(&self) -> Result<BTreeMap<String, u64>> {
         let status = self.status()?;
-        let counters = status["counters"].as_object().context("status shows no counters")?;
-        Ok(counters.iter().filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect())
+        let counters = status["counters"].as_array().context("status shows no counters")?;
+        let entry = |item: &Value| Some((item["name"].as_str()?.to_owned(), item["count"].as_u64()?));
+        Ok(counters.iter().filter_map(entry).collect())
     }
 
     /// One counter; zero when it is not shown.
@@ -307,7 +314,7 @@ fn shown(item: &Value) -> Option<String> {
     let endpoints = item["endpoints"].as_array().filter(|endpoints| !endpoints.is_empty());
     let to = match endpoints {
         Some(endpoints) => sorted(endpoints.iter().filter_map(|e| Some(e.as_str()?.to_owned())).collect()),
-        None => format!("fail: {}", item["fail"].as_str()?),
+        None => format!("fail: {}", item["reason"].as_str()?),
     };
     Some(format!("{service} {key} {to}"))
 }

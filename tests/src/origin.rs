@@ -106,6 +106,17 @@ impl Origin {
         self.shared.connections().iter().filter_map(|(_, stream)| stream.peer_addr().ok()).collect()
     }
 
+    /// Ends: closes the port and every connection. The journal stays.
+    pub fn stop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // Ends the accept that is under way.
+        drop(socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both));
+        self.close_connections();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+
     /// Closes its side of every connection, as a server does with idle ones.
     pub fn close_connections(&self) {
         for (_, stream) in self.shared.connections().iter() {
@@ -117,13 +128,7 @@ impl Origin {
 
 impl Drop for Origin {
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        // Ends the accept that is under way.
-        drop(socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both));
-        self.close_connections();
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        self.stop();
     }
 }
 

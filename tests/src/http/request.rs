@@ -11,6 +11,8 @@ pub struct Request {
     body: Vec<u8>,
     /// Sizes of the chunks, `None` for a body with a length.
     chunk: Option<usize>,
+    /// A length that is announced for a body which is sent by other means.
+    announced: Option<u64>,
 }
 
 impl Request {
@@ -23,6 +25,7 @@ impl Request {
             headers: vec![("Host".into(), "service".into())],
             body: Vec::new(),
             chunk: None,
+            announced: None,
         }
     }
 
@@ -73,6 +76,13 @@ impl Request {
         self
     }
 
+    /// Announces a body of this length, which is sent by other means ([`Http::send_made`](super::Http::send_made)).
+    #[must_use]
+    pub fn announce(mut self, length: u64) -> Self {
+        self.announced = Some(length);
+        self
+    }
+
     /// Adds cookies until the head is exactly `length` bytes long; whatever is added later lies behind them.
     ///
     /// # Panics
@@ -98,12 +108,14 @@ impl Request {
             // A String takes all that is written to it.
             let _ = write!(head, "{name}: {value}\r\n");
         }
-        match self.chunk {
-            Some(_) => head.push_str("Transfer-Encoding: chunked\r\n"),
-            None if self.method == "POST" || self.method == "PUT" || !self.body.is_empty() => {
-                let _ = write!(head, "Content-Length: {}\r\n", self.body.len());
+        let has_body = self.method == "POST" || !self.body.is_empty();
+        let length = self.announced.or_else(|| has_body.then_some(self.body.len() as u64));
+        match (self.chunk, length) {
+            (Some(_), _) => head.push_str("Transfer-Encoding: chunked\r\n"),
+            (None, Some(length)) => {
+                let _ = write!(head, "Content-Length: {length}\r\n");
             }
-            None => {}
+            (None, None) => {}
         }
         head.push_str("\r\n");
         head.into_bytes()

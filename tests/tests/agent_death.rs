@@ -1,0 +1,240 @@
+//! The agent dies, ends, comes back: what is spliced does not notice.
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use sidetrack_tests::{
+    Agent, Http, Load, Request, Scene,
+    lab::{BBR, RENO},
+    scene::{KEY, OTHER_KEY, UNKNOWN_KEY},
+    wait_for,
+};
+use std::time::{Duration, Instant};
+
+/// How long a death may be noticed late.
+const NOTICED: Duration = Duration::from_secs(15);
+
+/// Connections that live through the death, with one kind of owner each.
+fn steady(scene: &Scene, key: Option<&str>) -> Load {
+    Load::new(scene.service.v4).also_to(scene.service.v6).connections(6).key(key, &[Scene::owner(key)])
+}
+
+#[rstest]
+fn spliced_and_unkeyed_requests_go_on_when_the_agent_is_killed(
+    #[values(BBR, RENO)] congestion: &str,
+    #[values(false, true)] gently: bool,
+) -> Result<()> {
+    let Some(scene) = Scene::open("killed", congestion)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let spliced = steady(&scene, Some(KEY)).start(&scene.client)?;
+    let unkeyed = steady(&scene, None).start(&scene.client)?;
+    let fresh = Load::new(scene.service.v4).connections(2).requests_per_connection(1);
+    let fresh = fresh.key(None, &["base"]).key(Some(UNKNOWN_KEY), &["base"]).start(&scene.client)?;
+    // Every connection has its leg.
+    let legs = || (scene.fork.journal().connections() >= 6).then_some(());
+    wait_for("all connections to be spliced", NOTICED, legs).with_context(|| agent.explain())?;
+    for load in [&spliced, &unkeyed, &fresh] {
+        load.more(100)?;
+    }
+    if gently {
+        let status = agent.term()?;
+        ensure!(status.success(), "{status}");
+    } else {
+        agent.kill9()?;
+    }
+    for load in [&spliced, &unkeyed, &fresh] {
+        load.more(500)?;
+    }
+    for load in [spliced, unkeyed, fresh] {
+        load.stop()?.all_well()?;
+    }
+    scene.isolated()
+}
+
+#[rstest]
+fn no_request_fails_when_the_agent_is_killed_and_restarted_within_two_seconds(
+    #[values(BBR, RENO)] congestion: &str,
+) -> Result<()> {
+    let Some(scene) = Scene::open("restarted", congestion)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let keys = [None, Some(KEY), Some(OTHER_KEY), Some(UNKNOWN_KEY)];
+    let all = |load: Load| keys.into_iter().fold(load, |load, key| load.key(key, &[Scene::owner(key)]));
+    let reused = all(Load::new(scene.service.v4)).connections(6).start(&scene.client)?;
+    let fresh = Load::new(scene.service.v4).also_to(scene.service.v6).connections(4).requests_per_connection(3);
+    let fresh = all(fresh).start(&scene.client)?;
+    for _ in 0..3 {
+        reused.more(200)?;
+        fresh.more(50)?;
+        let died = Instant::now();
+        agent.kill9()?;
+        agent.restart()?;
+        ensure!(died.elapsed() < Duration::from_secs(2), "the agent took {:?} to be back", died.elapsed());
+    }
+    reused.more(500).with_context(|| agent.explain())?;
+    fresh.more(100).with_context(|| agent.explain())?;
+    reused.stop()?.all_well().with_context(|| agent.explain())?;
+    fresh.stop()?.all_well().with_context(|| agent.explain())?;
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[test]
+fn a_transfer_under_way_survives_the_death() -> Result<()> {
+    let Some(scene) = Scene::open("transfer", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    for key in [Some(KEY), None] {
+        let mut http = scene.http()?;
+        let request = Request::get("/bytes/50000000").maybe_key(key);
+        http.send(&request.wire())?;
+        let head = http.head()?;
+        agent.kill9()?;
+        let (bytes, _) = http.body(&head, false)?;
+        ensure!(bytes == sidetrack_tests::digest::body(Scene::owner(key), 50_000_000));
+        agent.restart()?;
+    }
+    scene.isolated()
+}
+
+#[test]
+fn a_held_request_is_answered_by_the_next_agent() -> Result<()> {
+    let Some(scene) = Scene::open("held", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut http = scene.http()?;
+    http.exchange(&Request::get("/"))?;
+    agent.kill9()?;
+    // Nobody is there to dial: the head is the client's to retransmit.
+    let request = Request::post("/echo", b"held".to_vec()).key(KEY);
+    http.send(&request.wire())?;
+    agent.restart()?;
+    http.response(&request).with_context(|| agent.explain())?.verify_echo("fork", b"held")?;
+    scene.isolated()
+}
+
+#[test]
+fn a_new_agent_adopts_connections_legs_and_routes() -> Result<()> {
+    let Some(scene) = Scene::open("adopts", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut http = scene.http()?;
+    let both = |http: &mut Http, agent: &Agent| -> Result<()> {
+        for key in [Some(KEY), None] {
+            let request = Request::get("/bytes/2000").maybe_key(key);
+            let response = http.exchange(&request).with_context(|| agent.explain())?;
+            response.verify_bytes(Scene::owner(key), 2000)?;
+        }
+        Ok(())
+    };
+    both(&mut http, &agent)?;
+    let before = agent.routes()?;
+    for gently in [true, false] {
+        if gently {
+            agent.term()?;
+        } else {
+            agent.kill9()?;
+        }
+        both(&mut http, &agent)?;
+        agent.restart()?;
+        agent.wait_attached(["client", "base", "fork", "other"])?;
+        ensure!(agent.routes()? == before, "routes and their numbers outlive the agent");
+        both(&mut http, &agent)?;
+    }
+    ensure!(scene.fork.journal().connections() == 1, "the leg outlives the agent");
+    ensure!(agent.status()?["programs"].as_array().is_some_and(|programs| programs.len() == 2));
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[test]
+fn a_route_file_changed_while_no_agent_ran_holds_when_one_starts() -> Result<()> {
+    let Some(scene) = Scene::open("changed-meanwhile", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut http = scene.http()?;
+    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    agent.kill9()?;
+    let routes = scene.routes().fork(KEY, &Scene::endpoints(&scene.other_pod)).without(OTHER_KEY);
+    agent.write(&routes.yaml())?;
+    agent.restart()?;
+    agent.wait_routes(&routes)?;
+    for (key, server) in [(KEY, "other"), (OTHER_KEY, "base")] {
+        let response = http.exchange(&Request::get("/").key(key)).with_context(|| agent.explain())?;
+        ensure!(response.served_by() == server, "{key} was served by {}", response.served_by());
+    }
+    Ok(())
+}
+
+#[test]
+fn tools_work_while_the_agent_is_dead() -> Result<()> {
+    let Some(scene) = Scene::open("tools-dead", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut http = scene.http()?;
+    http.exchange(&Request::get("/").key(KEY))?;
+    let routes = agent.routes()?;
+    agent.kill9()?;
+    let dead = || (agent.status().ok()?["agent"]["alive"] == false).then_some(());
+    wait_for("status to say that the agent is dead", NOTICED, dead)?;
+    ensure!(agent.routes()? == routes);
+    let flows = agent.flows()?;
+    let client = http.local()?.to_string();
+    let ours = flows["items"].as_array().and_then(|items| items.iter().find(|item| item["client"] == client));
+    ensure!(ours.is_some_and(|flow| flow["owner"] == "fork"), "{flows}");
+    ensure!(agent.is_attached("client"));
+    Ok(())
+}
+
+#[test]
+fn a_second_agent_waits_says_so_and_takes_over() -> Result<()> {
+    let Some(scene) = Scene::open("second", BBR)? else { return Ok(()) };
+    let mut first = scene.agent()?;
+    let mut second = Agent::idle(&scene.lab, &[]);
+    second.launch()?;
+    let said = || {
+        let lines = second.output()?.lines();
+        lines.iter().any(|line| line.to_lowercase().contains("wait")).then_some(())
+    };
+    wait_for("the second agent to say that it waits", NOTICED, said).with_context(|| second.explain())?;
+    let status = first.status()?;
+    ensure!(status["agent"]["alive"] == true, "{status}");
+    let mut http = scene.http()?;
+    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    first.kill9()?;
+    second.wait_alive()?;
+    let mut fresh = scene.http()?;
+    for http in [&mut http, &mut fresh] {
+        let response = http.exchange(&Request::get("/").key(OTHER_KEY)).with_context(|| second.explain())?;
+        ensure!(response.served_by() == "other");
+    }
+    Ok(())
+}
+
+#[rstest]
+fn purge_leaves_nothing_behind(#[values(false, true)] running: bool) -> Result<()> {
+    let Some(scene) = Scene::open("purge", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut http = scene.http()?;
+    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    if running {
+        // A running agent is in the way, or is told to go: either is fine, leaving half of it is not.
+        if let Err(refused) = agent.purge() {
+            let words = format!("{refused:#}");
+            ensure!(words.contains("agent"), "{words}");
+            ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+        }
+        agent.kill9()?;
+    } else {
+        agent.term()?;
+    }
+    agent.purge()?;
+    let pins = scene.lab.pin_dir();
+    let left: Vec<_> = std::fs::read_dir(&pins).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    ensure!(left.is_empty(), "{left:?}");
+    for pod in [&scene.client, &scene.base_pod, &scene.fork_pod] {
+        let filters = pod.tc("filter show dev eth0 egress")? + &pod.tc("filter show dev eth0 ingress")?;
+        ensure!(filters.is_empty(), "{filters}");
+    }
+    let response = scene.http()?.exchange(&Request::get("/bytes/10").key(KEY))?;
+    response.verify_bytes("base", 10)?;
+    ensure!(agent.status().is_err_and(|error| format!("{error:#}").contains("no agent has run")));
+    agent.restart()?;
+    agent.wait_routes(&scene.routes())?;
+    agent.wait_attached(["client"])?;
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    Ok(())
+}

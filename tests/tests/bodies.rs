@@ -1,0 +1,271 @@
+//! Bodies of any size and framing: never read as heads, never cut, never mixed.
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use sidetrack_tests::{
+    Agent, Http, Request, Response, Scene,
+    digest::{Dice, body},
+    lab::{BBR, RENO},
+    origin::PIECE,
+    scene::{KEY, OTHER_KEY, Via},
+};
+
+/// Sizes around segments, frames and buffers, up to 50 MB.
+const SIZES: [usize; 16] =
+    [0, 1, 2, 1300, 1447, 1448, 1449, 2896, 7240, 16_383, 16_384, 65_535, 65_536, 65_537, 1_000_003, 50_000_000];
+
+/// A request as it would stand in a body: with a key, and well-formed to the last byte.
+fn bait(key: &str) -> Vec<u8> {
+    Request::get("/bait").key(key).wire()
+}
+
+/// An exchange whose failure shows what the agent saw.
+fn exchange(http: &mut Http, request: &Request, agent: &Agent) -> Result<Response> {
+    http.exchange(request).with_context(|| agent.explain())
+}
+
+#[rstest]
+fn posts_of_every_size_arrive_whole(
+    #[values(BBR, RENO)] congestion: &str,
+    #[values(Via::ClusterIp4, Via::ClusterIp6)] via: Via,
+) -> Result<()> {
+    let Some(scene) = Scene::open("posts", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut reused = scene.client.http(scene.address(via))?;
+    for size in SIZES {
+        let upload = body("up", size);
+        for key in [Some(KEY), None] {
+            let request = Request::post("/echo", upload.clone()).maybe_key(key);
+            for http in [&mut scene.client.http(scene.address(via))?, &mut reused] {
+                let response = exchange(http, &request, &agent).with_context(|| format!("{size} bytes, {key:?}"))?;
+                response.verify_echo(Scene::owner(key), &upload).with_context(|| format!("{size} bytes, {key:?}"))?;
+            }
+        }
+    }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[rstest]
+fn answers_of_every_size_arrive_whole(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("answers", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    for size in SIZES {
+        for path in [format!("/bytes/{size}"), format!("/chunked/{size}/9")] {
+            for key in [Some(KEY), None, Some(OTHER_KEY)] {
+                let response = exchange(&mut http, &Request::get(&path).maybe_key(key), &agent);
+                let response = response.with_context(|| format!("{path} {key:?}"))?;
+                response.verify_bytes(Scene::owner(key), size).with_context(|| format!("{path} {key:?}"))?;
+            }
+        }
+    }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[rstest]
+fn answers_without_a_body_end_where_they_should(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("bodyless", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    let requests = [
+        Request::head("/bytes/5000"),
+        Request::head("/chunked/5000/3"),
+        Request::get("/status/204"),
+        Request::get("/status/304"),
+        Request::get("/hints"),
+        Request::get("/bytes/0"),
+        Request::get("/chunked/0/1"),
+    ];
+    let keys = [None, Some(KEY), Some(OTHER_KEY)];
+    for (n, (request, key)) in requests.iter().flat_map(|r| keys.map(|key| (r, key))).cycle().take(84).enumerate() {
+        let response = exchange(&mut http, &request.clone().maybe_key(key), &agent);
+        let response = response.with_context(|| format!("exchange {n}: {request:?} {key:?}"))?;
+        ensure!(response.served_by() == Scene::owner(key), "{request:?} {key:?}: {response:?}");
+    }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[rstest]
+fn chunked_bodies_go_both_ways_whatever_their_chunks(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("chunked", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    let mut dice = Dice::new(1);
+    for round in 0..60 {
+        let key = *dice.pick(&[None, Some(KEY), Some(OTHER_KEY)]);
+        let upload = body("up", *dice.pick(&[0, 1, 15, 16, 17, 1448, 20_000]));
+        let request =
+            Request::post("/echo", upload.clone()).chunked(*dice.pick(&[1, 7, 16, 1000, 4096])).maybe_key(key);
+        let wire = request.wire();
+        http.quiet()?;
+        match dice.below(3) {
+            0 => http.send(&wire)?,
+            1 => http.send_in_parts(&wire, 97)?,
+            // Chunk sizes and line ends are cut in the middle.
+            _ => {
+                let head = request.head_bytes().len();
+                http.send(&wire[..head])?;
+                http.send_in_parts(&wire[head..wire.len().min(head + 200)], 1)?;
+                http.send(&wire[wire.len().min(head + 200)..])?;
+            }
+        }
+        let response = http.response(&request).with_context(|| format!("round {round}\n{}", agent.explain()))?;
+        response.verify_echo(Scene::owner(key), &upload).with_context(|| format!("round {round}"))?;
+        let length = *dice.pick(&[0, 5, 3000, 80_000]);
+        let request = Request::get(&format!("/chunked/{length}/{}", 1 + dice.below(20))).maybe_key(key);
+        exchange(&mut http, &request, &agent)?.verify_bytes(Scene::owner(key), length)?;
+    }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[rstest]
+fn chunk_extensions_and_trailers_are_no_heads(#[values(None, Some(KEY))] key: Option<&str>) -> Result<()> {
+    let Some(scene) = Scene::open("trailers", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    let request = Request::post("/echo", Vec::new()).chunked(1).maybe_key(key);
+    let body = "5;sidetrack=pr-12\r\nhello\r\n00\r\nbaggage: sidetrack=pr-12\r\nx-sidetrack-key: pr-12\r\n\r\n";
+    for _ in 0..3 {
+        http.send(&[&request.head_bytes(), body.as_bytes()].concat())?;
+        let response = http.response(&request).with_context(|| agent.explain())?;
+        response.verify_echo(Scene::owner(key), b"hello")?;
+        exchange(&mut http, &Request::get("/bytes/10"), &agent)?.verify_bytes("base", 10)?;
+    }
+    scene.isolated()
+}
+
+#[rstest]
+fn heads_inside_bodies_are_bodies(
+    #[values(None, Some(KEY))] key: Option<&str>,
+    #[values(false, true)] chunked: bool,
+) -> Result<()> {
+    let Some(scene) = Scene::open("bait", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    let upload = bait(OTHER_KEY).repeat(200);
+    let request = Request::post("/echo", upload.clone()).maybe_key(key);
+    let request = if chunked { request.chunked(bait(OTHER_KEY).len()) } else { request };
+    for settle in [false, true] {
+        http.send(&request.head_bytes())?;
+        // Each segment begins with what looks like a head.
+        let wire = request.body_bytes();
+        for part in wire.chunks(wire.len().div_ceil(200)) {
+            http.send(part)?;
+            if settle {
+                http.settle()?;
+            }
+        }
+        let response = http.response(&request).with_context(|| agent.explain())?;
+        response.verify_echo(Scene::owner(key), &upload)?;
+    }
+    exchange(&mut http, &Request::get("/").key(OTHER_KEY), &agent)?;
+    ensure!(scene.other.journal().count() == 1, "{:?}", scene.other.journal().requests());
+    scene.isolated()
+}
+
+/// In 32 bits the sequence numbers of such a body come round, and its bytes would be read as heads.
+#[rstest]
+fn a_body_of_five_gibibytes_is_a_body_to_its_end(
+    #[values((None, KEY), (Some(KEY), OTHER_KEY))] (key, inside): (Option<&str>, &str),
+) -> Result<()> {
+    const LENGTH: u64 = 5 << 30;
+    let Some(scene) = Scene::open("five-gibibytes", RENO)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    exchange(&mut http, &Request::get("/"), &agent)?;
+    let request = Request::new("PUT", "/echo").maybe_key(key).announce(LENGTH);
+    http.send(&request.head_bytes())?;
+    let bait = bait(inside);
+    let sent = http.send_made(LENGTH, |_, piece| piece[..bait.len()].copy_from_slice(&bait));
+    let digest = sent.with_context(|| agent.explain())?;
+    let response = http.response(&request).with_context(|| agent.explain())?;
+    response.verify_upload(Scene::owner(key), LENGTH, &digest.hex())?;
+    for key in [Some(OTHER_KEY), None, Some(KEY)] {
+        exchange(&mut http, &Request::get("/bytes/3000").maybe_key(key), &agent)?
+            .verify_bytes(Scene::owner(key), 3000)?;
+    }
+    ensure!(scene.other.journal().count() == 1, "{:?}", scene.other.journal().requests());
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[rstest]
+fn an_answer_before_the_body_leaves_the_stream_whole(#[values(None, Some(KEY))] key: Option<&str>) -> Result<()> {
+    let Some(scene) = Scene::open("early", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    for split in [false, true] {
+        let mut http = scene.http()?;
+        let request = Request::post("/early", body("up", 300_000)).maybe_key(key);
+        if split {
+            http.send(&request.head_bytes())?;
+            ensure!(http.response(&request)?.served_by() == Scene::owner(key));
+            http.send(&request.body_bytes())?;
+        } else {
+            http.send(&request.wire())?;
+            ensure!(http.response(&request)?.served_by() == Scene::owner(key));
+        }
+        let next = exchange(&mut http, &Request::get("/bytes/3000").key(OTHER_KEY), &agent)?;
+        next.verify_bytes("other", 3000)?;
+    }
+    scene.isolated()
+}
+
+#[rstest]
+fn a_dripping_answer_is_never_mixed_with_the_next_one(
+    #[values("drip", "dripchunked")] kind: &str,
+    #[values(false, true)] one_segment: bool,
+) -> Result<()> {
+    let Some(scene) = Scene::open("drip", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let keys = [None, Some(KEY), Some(OTHER_KEY)];
+    for (first, second) in keys.iter().flat_map(|&a| keys.map(|b| (a, b))) {
+        let context = || format!("{first:?} then {second:?}\n{}", agent.explain());
+        let mut http = scene.http()?;
+        exchange(&mut http, &Request::get("/"), &agent)?;
+        let slow = Request::get(&format!("/{kind}/12/25")).maybe_key(first);
+        let next = Request::get("/bytes/5000").maybe_key(second);
+        if one_segment {
+            http.send(&[slow.wire(), next.wire()].concat())?;
+        } else {
+            http.send(&slow.wire())?;
+            http.settle()?;
+            http.send(&next.wire())?;
+        }
+        // The first answer is whole, or a reset comes where it could not be kept apart.
+        match http.response(&slow) {
+            Ok(response) => response.verify_bytes(Scene::owner(first), 12 * PIECE).with_context(context)?,
+            Err(sidetrack_tests::HttpError::Reset) if first != second => continue,
+            Err(error) => return Err(error).with_context(context),
+        }
+        match http.response(&next) {
+            Ok(response) => response.verify_bytes(Scene::owner(second), 5000).with_context(context)?,
+            Err(sidetrack_tests::HttpError::Reset) if first != second => continue,
+            Err(error) => return Err(error).with_context(context),
+        }
+        exchange(&mut http, &Request::get("/bytes/10").key(KEY), &agent)?.verify_bytes("fork", 10)?;
+    }
+    scene.isolated()
+}
+
+#[rstest]
+fn a_long_answer_read_slowly_while_the_next_head_waits(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("slow-reader", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    let (first, second) = (Request::get("/bytes/3000000").key(KEY), Request::get("/bytes/5000"));
+    http.send(&first.wire())?;
+    let head = http.head().with_context(|| agent.explain())?;
+    http.send(&second.wire())?;
+    let (bytes, _) = http.body(&head, false).with_context(|| agent.explain())?;
+    ensure!(bytes == body("fork", 3_000_000));
+    match http.response(&second) {
+        Ok(response) => response.verify_bytes("base", 5000)?,
+        Err(sidetrack_tests::HttpError::Reset) => {}
+        Err(error) => return Err(error).with_context(|| agent.explain()),
+    }
+    scene.isolated()
+}

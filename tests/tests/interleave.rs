@@ -1,0 +1,86 @@
+//! Many owners on one connection, and many connections.
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use sidetrack_tests::{
+    Load, Scene,
+    lab::{BBR, RENO},
+    scene::{KEY, OTHER_KEY, UNKNOWN_KEY, Via},
+};
+
+/// Random requests of all kinds of keys.
+fn mixed(scene: &Scene, via: Via) -> Load {
+    let load = Load::new(scene.address(via));
+    [None, Some(KEY), Some(OTHER_KEY), Some(UNKNOWN_KEY)]
+        .into_iter()
+        .fold(load, |load, key| load.key(key, &[Scene::owner(key)]))
+}
+
+#[rstest]
+fn a_thousand_exchanges_with_two_keys_and_the_baseline_on_one_connection(
+    #[values(BBR, RENO)] congestion: &str,
+    #[values(Via::ClusterIp4, Via::ClusterIp6)] via: Via,
+) -> Result<()> {
+    let Some(scene) = Scene::open("thousand", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let report = mixed(&scene, via).requests(1000).seed(7).run(&scene.client)?;
+    report.all_well().with_context(|| agent.explain())?;
+    ensure!(report.connections == 1, "{} connections", report.connections);
+    for key in [None, Some(KEY), Some(OTHER_KEY)] {
+        ensure!(report.count(key, Scene::owner(key)) > 100, "{:?}", report.served);
+        // A parked leg serves again: nobody dials for each exchange.
+        let connections = scene.origin(key).journal().connections();
+        ensure!(connections == 1, "{} saw {connections} connections", Scene::owner(key));
+    }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[rstest]
+fn sixty_four_parallel_connections_with_random_keys(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("parallel", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let load = mixed(&scene, Via::ClusterIp4).also_to(scene.service.v6).also_to(scene.address(Via::Endpoint4));
+    let report = load.connections(64).requests(60).run(&scene.client)?;
+    report.all_well().with_context(|| agent.explain())?;
+    ensure!(report.connections == 64, "{} connections", report.connections);
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[rstest]
+fn one_request_on_each_of_many_connections(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("one-each", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let load = mixed(&scene, Via::ClusterIp4).also_to(scene.service.v6);
+    let report = load.connections(8).requests(60).requests_per_connection(1).run(&scene.client)?;
+    report.all_well().with_context(|| agent.explain())?;
+    ensure!(report.connections == 480, "{} connections", report.connections);
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[test]
+fn two_clients_do_not_meet() -> Result<()> {
+    let Some(scene) = Scene::open("two-clients", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let second = scene.lab.pod("client2", 20)?;
+    agent.wait_attached(["client2"])?;
+    let first = mixed(&scene, Via::ClusterIp4).connections(4).start(&scene.client)?;
+    let report = mixed(&scene, Via::ClusterIp4).connections(4).requests(100).seed(2).run(&second)?;
+    report.all_well().with_context(|| agent.explain())?;
+    first.stop()?.all_well()?;
+    scene.isolated()
+}
+
+#[test]
+fn a_pod_that_is_client_and_baseline_at_once_serves_and_steers() -> Result<()> {
+    let Some(scene) = Scene::open("both-ends", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    // The fork's own pod calls the service whose baseline it shadows, while it serves.
+    let inbound = mixed(&scene, Via::ClusterIp4).connections(2).start(&scene.client)?;
+    let report = mixed(&scene, Via::ClusterIp6).connections(2).requests(100).seed(3).run(&scene.other_pod)?;
+    report.all_well().with_context(|| agent.explain())?;
+    inbound.stop()?.all_well()?;
+    scene.isolated()
+}

@@ -1,0 +1,208 @@
+//! Routes that come, change and go while requests run.
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use sidetrack_tests::{
+    Agent, HttpError, Load, Request, Routes, Scene,
+    lab::{BBR, RENO},
+    scene::{FAIL_KEY, KEY, OTHER_KEY},
+    wait_for,
+};
+use std::{os::unix::fs::symlink, time::Duration};
+
+/// Connections of the old days ask for [`KEY`]; each of `servers` may answer while a change is under way.
+fn keyed(scene: &Scene, servers: &[&str]) -> Load {
+    Load::new(scene.service.v4).also_to(scene.service.v6).connections(6).key(Some(KEY), servers)
+}
+
+/// The change has happened: from here on, on old connections and new ones, only `server` answers.
+fn settled(scene: &Scene, agent: &Agent, server: &str) -> Result<()> {
+    let report = keyed(scene, &[server]).requests(20).requests_per_connection(5).run(&scene.client)?;
+    report.all_well().with_context(|| agent.explain())
+}
+
+#[rstest]
+fn a_route_added_changed_and_removed_under_load(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("changes", congestion)? else { return Ok(()) };
+    let without = scene.routes().without(KEY);
+    let agent = Agent::start(&scene.lab, &without)?;
+    agent.wait_attached(["client", "base", "fork", "other"])?;
+    let unkeyed = Load::new(scene.service.v4).connections(4).key(None, &["base"]).key(Some(OTHER_KEY), &["other"]);
+    let unkeyed = unkeyed.start(&scene.client)?;
+    let changing = keyed(&scene, &["base", "fork", "other"]).start(&scene.client)?;
+    let mut old = scene.http()?;
+    let mut ask = |server: &str| -> Result<()> {
+        let response = old.exchange(&Request::get("/bytes/2000").key(KEY)).with_context(|| agent.explain())?;
+        response.verify_bytes(server, 2000)
+    };
+    ask("base")?;
+    let to_fork = scene.routes();
+    let to_other = scene.routes().fork(KEY, &Scene::endpoints(&scene.other_pod));
+    for (routes, server) in [(&to_fork, "fork"), (&to_other, "other"), (&without, "base"), (&to_fork, "fork")] {
+        agent.set_routes(routes)?;
+        ask(server)?;
+        settled(&scene, &agent, server)?;
+        changing.more(200)?;
+        unkeyed.more(200)?;
+    }
+    changing.stop()?.all_well().with_context(|| agent.explain())?;
+    unkeyed.stop()?.all_well().with_context(|| agent.explain())?;
+    agent.no_errors()
+}
+
+#[test]
+fn an_exchange_under_way_ends_where_it_began() -> Result<()> {
+    let Some(scene) = Scene::open("under-way", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    let slow = Request::get("/drip/10/60").key(KEY);
+    http.send(&slow.wire())?;
+    let head = http.head()?;
+    agent.set_routes(&scene.routes().without(KEY))?;
+    let (bytes, _) = http.body(&head, false).with_context(|| agent.explain())?;
+    ensure!(bytes == sidetrack_tests::digest::body("fork", bytes.len()));
+    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "base");
+    Ok(())
+}
+
+#[test]
+fn a_service_comes_and_goes() -> Result<()> {
+    let Some(scene) = Scene::open("service", BBR)? else { return Ok(()) };
+    let agent = Agent::start(&scene.lab, &Routes::new())?;
+    agent.wait_attached(["client"])?;
+    let ask = |server: &str| -> Result<()> {
+        let response = scene.http()?.exchange(&Request::get("/").key(KEY)).with_context(|| agent.explain())?;
+        ensure!(response.served_by() == server, "served by {}", response.served_by());
+        Ok(())
+    };
+    ask("base")?;
+    for _ in 0..3 {
+        agent.set_routes(&scene.routes())?;
+        ask("fork")?;
+        agent.set_routes(&Routes::new())?;
+        ask("base")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_connection_of_a_removed_service_goes_on_with_its_owner_or_is_reset() -> Result<()> {
+    let Some(scene) = Scene::open("removed-service", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    for key in [None, Some(KEY)] {
+        agent.set_routes(&scene.routes())?;
+        let mut http = scene.http()?;
+        http.exchange(&Request::get("/").maybe_key(key))?;
+        agent.set_routes(&Routes::new())?;
+        // Nobody has a route any more: all is the baseline's.
+        let response = http.exchange(&Request::get("/").maybe_key(key)).with_context(|| agent.explain())?;
+        ensure!(response.served_by() == "base", "{key:?} was served by {}", response.served_by());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fork_that_becomes_ready_is_no_longer_refused() -> Result<()> {
+    let Some(scene) = Scene::open("ready", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let refused = scene.http()?.exchange(&Request::get("/").key(FAIL_KEY));
+    ensure!(matches!(refused, Err(HttpError::Reset)), "{refused:?}");
+    let mut http = scene.http()?;
+    http.exchange(&Request::get("/"))?;
+    agent.set_routes(&scene.routes().fork(FAIL_KEY, &Scene::endpoints(&scene.fork_pod)))?;
+    ensure!(http.exchange(&Request::get("/").key(FAIL_KEY))?.served_by() == "fork");
+    agent.set_routes(&scene.routes())?;
+    let refused = http.exchange(&Request::get("/").key(FAIL_KEY));
+    ensure!(matches!(refused, Err(HttpError::Reset)), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn several_endpoints_share_by_connection() -> Result<()> {
+    let Some(scene) = Scene::open("several", BBR)? else { return Ok(()) };
+    let both = [Scene::endpoints(&scene.fork_pod), Scene::endpoints(&scene.other_pod)].concat();
+    let agent = Agent::start(&scene.lab, &scene.routes().fork(KEY, &both))?;
+    agent.wait_attached(["client"])?;
+    let mut owners = Vec::new();
+    for _ in 0..30 {
+        let mut http = scene.http()?;
+        let first = http.exchange(&Request::get("/").key(KEY))?.served_by().to_owned();
+        for _ in 0..4 {
+            let next = http.exchange(&Request::get("/").key(KEY))?;
+            ensure!(next.served_by() == first, "one connection, two forks");
+        }
+        owners.push(first);
+    }
+    ensure!(owners.contains(&"fork".to_owned()) && owners.contains(&"other".to_owned()), "{owners:?}");
+    // The one that leaves serves no further exchange.
+    let mut old: Vec<_> = (0..10).map(|_| scene.http()).collect::<Result<_, _>>()?;
+    for http in &mut old {
+        http.exchange(&Request::get("/").key(KEY))?;
+    }
+    agent.set_routes(&scene.routes())?;
+    for http in &mut old {
+        ensure!(http.exchange(&Request::get("/").key(KEY)).with_context(|| agent.explain())?.served_by() == "fork");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_invalid_file_changes_nothing_and_says_where_and_why() -> Result<()> {
+    let Some(scene) = Scene::open("invalid", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let before = agent.routes()?;
+    let good = scene.routes().yaml();
+    let broken = [
+        good.replace("kind: RouteTable", "kind: RoutTable"),
+        good.replace("10.99.0.12:8080", "10.99.0.12"),
+        good.replace("key: \"pr-1\"", "key: \"pr 1\""),
+        good.replace("key: \"pr-12\"", "key: \"pr-1\""),
+        good.replace("addresses:", "adresses:"),
+        good[..good.len() / 2].to_owned() + "\n {",
+        String::new(),
+    ];
+    for text in broken {
+        let lines = || agent.output().map_or(0, |output| output.lines().len());
+        let (seen, name) = (lines(), "routes.yaml");
+        agent.write(&text)?;
+        let complained = || {
+            let output = agent.output()?.lines();
+            let about = |line: &&String| line.contains(name) && line.contains("line");
+            output.iter().skip(seen).find(about).cloned()
+        };
+        wait_for("the agent to complain with file and line", Duration::from_secs(5), complained)
+            .with_context(|| format!("{text}\n{}", agent.explain()))?;
+        ensure!(agent.routes()? == before, "an invalid file changed the routes: {text}");
+        ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    }
+    agent.set_routes(&scene.routes().without(KEY))?;
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "base");
+    Ok(())
+}
+
+#[test]
+fn the_file_may_be_replaced_as_a_config_map_is() -> Result<()> {
+    let Some(scene) = Scene::open("config-map", BBR)? else { return Ok(()) };
+    let mut agent = Agent::idle(&scene.lab, &[]);
+    let file = agent.routes_file().to_owned();
+    let directory = file.parent().context("the file lies in a directory")?.to_owned();
+    // Kubelet makes a directory for each version and swaps one symbolic link.
+    let publish = |version: &str, routes: &Routes| -> Result<()> {
+        std::fs::create_dir_all(directory.join(version))?;
+        std::fs::write(directory.join(version).join("routes.yaml"), routes.yaml())?;
+        symlink(version, directory.join("..data_tmp"))?;
+        Ok(std::fs::rename(directory.join("..data_tmp"), directory.join("..data"))?)
+    };
+    publish("..1", &scene.routes())?;
+    symlink("..data/routes.yaml", &file)?;
+    agent.restart()?;
+    agent.wait_routes(&scene.routes())?;
+    agent.wait_attached(["client"])?;
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    let next = scene.routes().fork(KEY, &Scene::endpoints(&scene.other_pod));
+    publish("..2", &next)?;
+    std::fs::remove_dir_all(directory.join("..1"))?;
+    agent.wait_routes(&next)?;
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "other");
+    Ok(())
+}

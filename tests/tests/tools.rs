@@ -1,0 +1,126 @@
+//! What the command line shows.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use sidetrack_tests::{
+    Agent, Request, Scene,
+    lab::BBR,
+    scene::{FAIL_KEY, KEY, OTHER_KEY},
+    wait_for,
+};
+use std::time::Duration;
+
+fn items(object: &Value) -> Result<&Vec<Value>> {
+    object["items"].as_array().with_context(|| format!("no items in {object}"))
+}
+
+#[test]
+fn routes_shows_every_key_and_where_it_leads() -> Result<()> {
+    let Some(scene) = Scene::open("routes", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let routes = agent.routes()?;
+    let find = |key: &str| items(&routes)?.iter().find(|item| item["key"] == key).context(key.to_owned());
+    ensure!(items(&routes)?.len() == 3, "{routes}");
+    let fork = find(KEY)?;
+    ensure!(fork["service"] == "shop/orders" && fork["kind"] == "fork", "{fork}");
+    ensure!(fork["endpoints"].as_array().is_some_and(|all| all.contains(&"10.99.0.12:8080".into())), "{fork}");
+    ensure!(fork["endpoints"].as_array().is_some_and(|all| all.contains(&"[fd00::12]:8080".into())), "{fork}");
+    ensure!(find(FAIL_KEY)?["reason"] == "its fork is not ready");
+    let table = agent.command(&["routes"])?;
+    for word in ["shop/orders", KEY, OTHER_KEY, FAIL_KEY, "10.99.0.12:8080", "its fork is not ready"] {
+        ensure!(table.contains(word), "no {word} in\n{table}");
+    }
+    Ok(())
+}
+
+#[test]
+fn flows_shows_who_serves_each_connection() -> Result<()> {
+    let Some(scene) = Scene::open("flows", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.client.http(scene.service.v6)?;
+    let client = http.local()?.to_string();
+    let flow = || -> Result<Value> {
+        let flows = agent.flows()?;
+        items(&flows)?
+            .iter()
+            .find(|item| item["client"] == client)
+            .cloned()
+            .with_context(|| format!("{client}: {flows}"))
+    };
+    http.exchange(&Request::get("/"))?;
+    let shown = flow()?;
+    ensure!(shown["service"] == "shop/orders" && shown["owner"] == "baseline" && shown["legs"] == 1, "{shown}");
+    ensure!(shown["client_pod"] == "client" && shown["phase"] == "watch" && shown["key"].is_null(), "{shown}");
+    http.exchange(&Request::get("/").key(KEY))?;
+    let shown = flow()?;
+    ensure!(shown["owner"] == "fork" && shown["key"] == KEY && shown["legs"] == 2, "{shown}");
+    ensure!(shown["owner_address"] == "[fd00::12]:8080" && shown["asked"] == 2, "{shown}");
+    ensure!(shown["age_seconds"].is_number(), "{shown}");
+    ensure!(agent.command(&["flows"])?.contains("shop/orders"));
+    drop(http);
+    let gone = || flow().is_err().then_some(());
+    wait_for("the closed connection to be gone", Duration::from_secs(10), gone)
+}
+
+#[test]
+fn status_shows_pods_programs_and_version() -> Result<()> {
+    let Some(scene) = Scene::open("status", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let status = agent.status()?;
+    ensure!(status["version"].is_string() && status["abi"].is_number(), "{status:#}");
+    let programs = status["programs"].as_array().context("no programs")?;
+    ensure!(programs.len() == 2 && programs.iter().all(|program| program["id"].is_number()), "{status:#}");
+    for pod in ["client", "base", "fork", "other"] {
+        let shown = agent.pod(pod).with_context(|| format!("no {pod} in {status:#}"))?;
+        ensure!(shown["mode"] == "tcx" && shown["interface"] == "eth0", "{shown:#}");
+        let hooks = &shown["hooks"];
+        ensure!(hooks["egress"][0]["ours"] == true && hooks["ingress"][0]["ours"] == true, "{shown:#}");
+    }
+    ensure!(agent.command(&["status"])?.contains("client"));
+    Ok(())
+}
+
+#[test]
+fn every_splice_is_one_debug_line() -> Result<()> {
+    let Some(scene) = Scene::open("debug-line", BBR)? else { return Ok(()) };
+    let agent = Agent::start_with(&scene.lab, &scene.routes(), &["--log-level", "debug"])?;
+    agent.wait_attached(["client"])?;
+    scene.http()?.exchange(&Request::get("/").key(KEY))?;
+    let line = || {
+        let lines = agent.output()?.lines();
+        let json = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let words = [KEY, "shop/orders", "10.99.0.12:8080", "micros"];
+        json.map(|line| line.to_string()).find(|line| words.iter().all(|word| line.contains(word)))
+    };
+    wait_for("a line with key, service, fork and microseconds", Duration::from_secs(5), line)
+        .with_context(|| agent.explain())?;
+    Ok(())
+}
+
+#[test]
+fn a_pin_directory_that_nobody_used_is_named() -> Result<()> {
+    let Some(scene) = Scene::open("unused", BBR)? else { return Ok(()) };
+    let agent = Agent::idle(&scene.lab, &[]);
+    for command in ["routes", "flows", "status"] {
+        let error = agent.command(&[command]).err().context("it succeeds without pins")?;
+        ensure!(format!("{error:#}").contains("no agent has run"), "{error:#}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pin_directory_outside_a_bpffs_is_refused_with_what_to_do() -> Result<()> {
+    let Some(scene) = Scene::open("no-bpffs", BBR)? else { return Ok(()) };
+    let agent = Agent::idle(&scene.lab, &[]);
+    agent.write(&scene.routes().yaml())?;
+    let directory = scene.lab.dir().join("no-bpffs");
+    std::fs::create_dir_all(&directory)?;
+    let mut command = std::process::Command::new(sidetrack_tests::agent::binary());
+    command.arg("agent").arg("--routes").arg(agent.routes_file()).arg("--pin-dir").arg(directory.join("pins"));
+    command.args(["--netns-dir", sidetrack_tests::lab::NETNS_DIR]);
+    let mut process = scene.lab.spawn("agent", command)?;
+    let status = process.wait(Duration::from_secs(10))?;
+    let said = process.output().tail();
+    ensure!(!status.success() && said.contains("bpf"), "{status}\n{said}");
+    Ok(())
+}
