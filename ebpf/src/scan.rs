@@ -39,13 +39,11 @@ pub static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
 
 /// [`chunks`] needs bytes behind those that there are.
 pub const CHUNKS_MORE: u32 = chunk::Flow::More as u32;
-/// The body has ended.
-pub const CHUNKS_DONE: u32 = chunk::Flow::Done as u32;
 /// This is no chunked body.
 pub const CHUNKS_BAD: u32 = chunk::Flow::Bad as u32;
 
-/// Steps that 64 KiB of the smallest chunks take, four times over.
-const CHUNK_STEPS: u32 = 16384;
+/// Steps that 64 KiB of the smallest chunks take, twice over.
+const CHUNK_STEPS: u32 = 32768;
 
 /// Copies `len` bytes of the packet, from `from` on, into the window at `at`. Whether that went well; not if they
 /// would not fit.
@@ -110,9 +108,10 @@ parts! {
     scan_field = 2,
     scan_list = 3,
     scan_member = 4,
-    scan_value = 5,
-    scan_key = 6,
-    scan_digits = 7,
+    scan_match = 5,
+    scan_value = 6,
+    scan_key = 7,
+    scan_length = 8,
 }
 
 /// Reads the head in `from..len` of the window as a request or a response, and returns its status; all else is in

@@ -173,28 +173,30 @@ mod state {
     pub const LINE: u32 = 4;
     /// Which of the fixed names a line has.
     pub const NAME: u32 = 8;
-    /// Which carrier's header a line has.
+    /// Which carrier's header a line may have.
     pub const OWN: u32 = 9;
     /// The rest of a list's member.
     pub const SKIP: u32 = 12;
     /// The start of a list's member.
     pub const ITEM: u32 = 13;
-    /// Which carrier a list's member is.
+    /// Which carrier a list's member may be.
     pub const MEMBER: u32 = 16;
+    /// Whether it is that carrier's header or member.
+    pub const MATCH: u32 = 20;
     /// The equals sign of a member.
-    pub const EQUALS: u32 = 17;
+    pub const EQUALS: u32 = 21;
     /// The start of a value.
-    pub const VALUE: u32 = 20;
+    pub const VALUE: u32 = 24;
     /// The end of a member's value.
-    pub const UNTIL: u32 = 21;
+    pub const UNTIL: u32 = 25;
     /// White space at the end of a value.
-    pub const TRIM: u32 = 22;
+    pub const TRIM: u32 = 26;
     /// A key.
-    pub const KEY: u32 = 24;
+    pub const KEY: u32 = 28;
     /// Percent-encoded bytes of a key.
-    pub const DECODE: u32 = 25;
+    pub const DECODE: u32 = 29;
     /// Digits of a length.
-    pub const DIGITS: u32 = 28;
+    pub const DIGITS: u32 = 32;
 }
 
 /// Does what a state stands for; ends the step with the head.
@@ -267,7 +269,7 @@ impl Head {
 }
 
 /// How many parts a step has.
-pub const PARTS: u32 = 8;
+pub const PARTS: u32 = 9;
 
 /// Part `N` of a step, if the head is at it.
 ///
@@ -291,16 +293,17 @@ pub fn part<const N: u32>(head: &mut Head, found: &mut Found, window: &Window, c
             stage!(head.state == state::SKIP, list::skip(head, window));
             stage!(head.state == state::ITEM, list::item(head, window));
         }
-        4 => {
-            stage!(head.state == state::MEMBER, list::member(head, window, config));
+        4 => stage!(head.state == state::MEMBER, list::member(head, window, config)),
+        5 => {
+            stage!(head.state == state::MATCH, field::matches(head, window, config));
             stage!(head.state == state::EQUALS, list::equals(head, window));
         }
-        5 => {
+        6 => {
             stage!(head.state == state::VALUE, value::begin(head, window));
             stage!(head.state == state::UNTIL, list::until(head, window));
             stage!(head.state == state::TRIM, value::trim(head, window));
         }
-        6 => {
+        7 => {
             stage!(head.state == state::KEY, value::key(head, found, window));
             stage!(head.state == state::DECODE, value::decode(head, found, window));
         }
@@ -320,6 +323,7 @@ pub fn step(head: &mut Head, found: &mut Found, window: &Window, config: &Config
     stage!(head.part() == 5, part::<5>(head, found, window, config));
     stage!(head.part() == 6, part::<6>(head, found, window, config));
     stage!(head.part() == 7, part::<7>(head, found, window, config));
+    stage!(head.part() == 8, part::<8>(head, found, window, config));
     Flow::More
 }
 

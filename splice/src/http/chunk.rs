@@ -7,7 +7,7 @@
 use super::value::hex;
 use crate::abi::record::{FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, Framing};
 
-/// How many bytes one step is given.
+/// How many bytes one step is given. The smallest chunk has four (`1\nx\n`) and takes one step.
 pub const BLOCK: usize = 16;
 
 /// What the automaton can be at; the first nine are kept in [`Framing::chunk`].
@@ -81,13 +81,12 @@ pub const fn start(pos: u64) -> Framing {
 
 /// Reads on with the first `valid` of the bytes that stand at [`Framing::pos`].
 ///
-/// It takes all of them, or comes to an end, or sends the position behind them: sixteen bytes a step at least.
+/// It takes all of them, or ends with the body, or with the line that says a chunk's size: the position is then behind
+/// the chunk's bytes.
 #[inline(always)]
 pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
     let mut chunk = framing.chunk;
     let mut size = framing.size;
-    // bytes of a chunk that are passed over
-    let mut skip = 0_u64;
     let mut i = 0;
     while i < BLOCK {
         if i as u32 >= valid {
@@ -95,10 +94,6 @@ pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
         }
         let byte = bytes[i];
         i += 1;
-        if skip > 0 {
-            skip -= 1;
-            continue;
-        }
         let digit = hex(byte);
         let row = match byte {
             b'\n' => LINE_FEED,
@@ -118,14 +113,13 @@ pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
         if chunk < SIZED {
             continue;
         }
-        if chunk == SIZED {
-            chunk = if size == 0 { TRAILER } else { DATA_END };
-            skip = size;
-            size = 0;
-            continue;
-        }
         framing.pos = framing.pos.wrapping_add(i as u64);
         framing.size = 0;
+        if chunk == SIZED {
+            framing.pos = framing.pos.wrapping_add(size);
+            framing.chunk = if size == 0 { TRAILER } else { DATA_END };
+            return Flow::More;
+        }
         framing.chunk = SIZE;
         if chunk == END {
             framing.state = FRAMING_HEAD;
@@ -134,7 +128,7 @@ pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
         framing.state = FRAMING_LOST;
         return Flow::Bad;
     }
-    framing.pos = framing.pos.wrapping_add(i as u64).wrapping_add(skip);
+    framing.pos = framing.pos.wrapping_add(i as u64);
     framing.size = size;
     framing.chunk = chunk;
     Flow::More

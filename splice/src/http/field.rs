@@ -3,6 +3,7 @@
 use super::{
     FLAG_UPGRADE, Flow, Head, REQUEST, STATUS_UNREADABLE, begin, state,
     swar::{self, ascii, first, lower},
+    value::is_space,
 };
 use crate::{
     abi::config::{CARRIER_HEADER, CARRIERS, Config},
@@ -120,36 +121,58 @@ pub fn name(head: &mut Head, window: &Window) -> Flow {
     }
 }
 
-/// Compares the name of a line with the carriers' own headers, from number `index` on.
+/// Compares the first bytes of a line with the carriers' own headers, from number `index` on.
 #[inline(always)]
 pub fn own(head: &mut Head, window: &Window, config: &Config) -> Flow {
     if head.kind != REQUEST {
         return resume(head);
     }
-    let mark = head.mark;
-    let index = carrier::candidate(config, CARRIER_HEADER, head.index, lower(window.eight(mark)));
+    head.field = OWN;
+    let index = carrier::candidate(config, CARRIER_HEADER, head.index, lower(window.eight(head.mark)));
     if index as usize >= CARRIERS {
         return resume(head);
     }
     head.index = index;
-    let Some(len) = carrier::matches(config, index, |i| lower(window.eight(mark + i * 8))) else {
-        head.index += 1;
-        return Flow::More;
+    head.go(state::MATCH)
+}
+
+/// Compares a whole name, of a header or of a list's member, with carrier number `index`.
+#[inline(always)]
+pub fn matches(head: &mut Head, window: &Window, config: &Config) -> Flow {
+    let mark = head.mark;
+    let own = head.field == OWN;
+    let again = if own { state::OWN } else { state::MEMBER };
+    let word = |i| {
+        let word = window.eight(mark + i * 8);
+        if own { lower(word) } else { word }
     };
-    match window.byte(mark + len) {
-        b':' => {
+    let Some(len) = carrier::matches(config, head.index, word) else {
+        head.index += 1;
+        return head.go(again);
+    };
+    let behind = window.byte(mark + len);
+    head.at = mark + len;
+    if own {
+        if behind == b':' {
             head.fresh = 0;
             head.last = CARRIER;
-            head.field = OWN;
-            head.at = mark + len + 1;
-            head.go(state::VALUE)
+            head.at += 1;
+            return head.go(state::VALUE);
         }
-        byte if begin::is_token(byte) => {
-            head.index += 1;
-            Flow::More
+        if !begin::is_token(behind) {
+            return malformed(head);
         }
-        _ => malformed(head),
+    } else {
+        if head.at >= head.limit {
+            return resume(head);
+        }
+        if behind == b'=' || (is_space(behind) && head.field == BAGGAGE) {
+            return head.go(state::EQUALS);
+        }
     }
+    // a longer name that begins alike
+    head.index += 1;
+    head.go(again)
 }
 
 /// A carrier's name with something else than a colon behind it.

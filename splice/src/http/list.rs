@@ -80,31 +80,16 @@ const fn ends(head: &Head, window: &Window, at: u32) -> bool {
     at == head.limit || (at < head.limit && matches!(window.byte(at), b' ' | b'\t' | b','))
 }
 
-/// Compares a member's name with those of the carriers, from number `index` on.
+/// Compares a member's first bytes with the carriers' names, from number `index` on.
 #[inline(always)]
 pub fn member(head: &mut Head, window: &Window, config: &Config) -> Flow {
-    let mark = head.mark;
     let kind = if head.field == field::BAGGAGE { CARRIER_BAGGAGE } else { CARRIER_TRACESTATE };
-    let index = carrier::candidate(config, kind, head.index, window.eight(mark));
+    let index = carrier::candidate(config, kind, head.index, window.eight(head.mark));
     if index as usize >= CARRIERS {
         return head.go(state::SKIP);
     }
     head.index = index;
-    let Some(len) = carrier::matches(config, index, |i| window.eight(mark + i * 8)) else {
-        head.index += 1;
-        return Flow::More;
-    };
-    head.at = mark + len;
-    if head.at >= head.limit {
-        return resume(head);
-    }
-    let byte = window.byte(head.at);
-    if byte == b'=' || (is_space(byte) && head.field == field::BAGGAGE) {
-        return head.go(state::EQUALS);
-    }
-    // a longer name that begins alike
-    head.index += 1;
-    Flow::More
+    head.go(state::MATCH)
 }
 
 /// Steps over white space behind a name, to the equals sign.

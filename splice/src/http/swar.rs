@@ -48,21 +48,12 @@ pub const fn ascii(text: &[u8; 8]) -> u64 {
     u64::from_le_bytes(*text)
 }
 
-/// The number of the first byte that is set in a mask other than zero. BPF has no instruction that counts zeros.
+/// The number of the first byte that is set in a mask other than zero. BPF has no instruction that counts zeros; this
+/// has no branch, after each of which the verifier would follow another number.
 #[inline(always)]
 const fn lowest(mask: u64) -> u32 {
-    let low = mask & mask.wrapping_neg();
-    let mut n = 0;
-    if low & 0xffff_ffff == 0 {
-        n += 4;
-    }
-    if low & 0x0000_ffff_0000_ffff == 0 {
-        n += 2;
-    }
-    if low & 0x00ff_00ff_00ff_00ff == 0 {
-        n += 1;
-    }
-    n
+    let bit = mask >> 7;
+    ((bit.wrapping_sub(1) & !bit & ONES).wrapping_mul(ONES) >> 56) as u32
 }
 
 /// Where a search of one block came to.
