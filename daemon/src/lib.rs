@@ -1,9 +1,12 @@
 //! The agent of Sidetrack and its command line.
 
+pub mod cli;
+pub mod cold;
 pub mod config;
 pub mod document;
 pub mod names;
 pub mod pods;
+pub mod preflight;
 pub mod routes;
 pub mod state;
 pub mod telemetry;

@@ -23,6 +23,7 @@ mod watch;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use self::netns::background;
 pub use self::{
     netns::{Netns, NetnsError, NetnsId},
     pod::{Link, NextHop, Outcome, Pod, PodEvent},

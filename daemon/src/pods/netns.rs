@@ -179,6 +179,11 @@ pub(super) fn id_of(file: &File) -> io::Result<NetnsId> {
     Ok(NetnsId { dev: meta.dev(), ino: meta.ino() })
 }
 
+/// Runs `work` on one of the threads of [`Netns::enter`], in the agent's own namespace, and does not wait for it.
+pub(crate) fn background(work: impl FnOnce() + Send + 'static) {
+    POOL.submit(Box::new(work));
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How many threads work inside namespaces at a time. Their jobs wait for the kernel a few milliseconds at most.

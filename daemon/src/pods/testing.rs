@@ -14,7 +14,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use super::netns::Netns;
+use super::{Pod, netlink::Snapshot, netns::Netns};
 
 /// A directory of namespaces, a tmpfs of its own. All is gone when it is dropped.
 pub(crate) struct Lab(PathBuf);
@@ -76,6 +76,13 @@ impl Lab {
         let out = ns.run(|| Command::new(program).args(arguments.split_whitespace()).output()).expect("entered");
         let out = out.expect("installed");
         assert!(out.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    /// What the agent knows of a pod with a default route.
+    pub(crate) fn pod(&self, name: &str) -> Pod {
+        let netns = Netns::open(&self.path(name)).expect("made by us");
+        let snapshot = netns.run(Snapshot::read).expect("entered").expect("read");
+        Pod::read(netns, &snapshot).expect("it has a default route")
     }
 
     /// Two namespaces `a` and `b` joined by a veth pair, eth0 in each: `10.9.0.1` and `.2`, `fd09::1` and `::2`,

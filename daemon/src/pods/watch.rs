@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -31,17 +31,13 @@ use super::{
     ready::register,
     scan::Scan,
 };
+use crate::preflight::explain_inotify;
 
 /// Why directories cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
-    /// `fs.inotify.max_user_instances` is reached.
-    #[error(
-        "no inotify instance left for this user: raise the sysctl fs.inotify.max_user_instances (as 8192), or end what uses them"
-    )]
-    Instances,
-    /// Another failure of `inotify_init1`.
-    #[error("cannot use inotify: {0}")]
+    /// inotify cannot be used; mostly, a limit is reached.
+    #[error("{}", explain_inotify(.0).unwrap_or_else(|| format!("cannot use inotify: {}", .0)))]
     Inotify(#[source] io::Error),
     /// The mount table cannot be followed.
     #[error("cannot follow /proc/self/mountinfo: {0}; mount /proc")]
@@ -64,10 +60,8 @@ const QUEUE: usize = 256;
 ///
 /// Must be called inside a tokio runtime.
 pub fn watch(directories: Vec<PathBuf>) -> Result<mpsc::Receiver<PodEvent>, WatchError> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(|errno| match errno {
-        Errno::EMFILE => WatchError::Instances,
-        other => WatchError::Inotify(other.into()),
-    })?;
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+        .map_err(|errno| WatchError::Inotify(errno.into()))?;
     let names = inotify.as_fd().try_clone_to_owned().and_then(|fd| register(fd, Interest::READABLE));
     let names = names.map_err(WatchError::Inotify)?;
     let mounts = File::open("/proc/self/mountinfo")
@@ -84,6 +78,7 @@ pub fn watch(directories: Vec<PathBuf>) -> Result<mpsc::Receiver<PodEvent>, Watc
         names,
         mounts,
         armed: HashMap::new(),
+        warned: false,
         own,
         followed: BTreeMap::new(),
         awaited: Some(HashSet::new()),
@@ -121,6 +116,8 @@ struct Watcher {
     names: AsyncFd<OwnedFd>,
     mounts: AsyncFd<OwnedFd>,
     armed: HashMap<PathBuf, WatchDescriptor>,
+    /// Of `fs.inotify.max_user_watches`.
+    warned: bool,
     own: BTreeSet<NetnsId>,
     followed: BTreeMap<NetnsId, Followed>,
     /// Namespaces of the first scan that have said nothing yet; `None` once [`PodEvent::Listed`] was sent.
@@ -196,7 +193,7 @@ impl Watcher {
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
         let mut armed = HashMap::new();
-        for directory in &self.directories {
+        for directory in self.directories.clone() {
             for step in directory.ancestors() {
                 // Adding a watch again gives the same one, or that of a directory made anew.
                 match self.inotify.add_watch(step, flags) {
@@ -205,13 +202,7 @@ impl Watcher {
                         break;
                     }
                     Err(Errno::ENOSPC) => {
-                        if !self.armed.contains_key(step) {
-                            tracing::warn!(
-                                directory = %step.display(),
-                                "no inotify watch left for this user: raise the sysctl fs.inotify.max_user_watches; \
-                                 until then names are seen by the mount table, and every {} s", ANYHOW.as_secs(),
-                            );
-                        }
+                        self.warn_once(step);
                         break;
                     }
                     Err(_) => {}
@@ -224,6 +215,14 @@ impl Watcher {
             let _ = self.inotify.rm_watch(watch);
         }
         self.armed = armed;
+    }
+
+    /// The mount table tells of mounts without any watch.
+    fn warn_once(&mut self, directory: &Path) {
+        if !std::mem::replace(&mut self.warned, true) {
+            let why = explain_inotify(&Errno::ENOSPC.into()).unwrap_or_default();
+            tracing::warn!(directory = %directory.display(), "{why}; until then a removed name is seen after {ANYHOW:?}");
+        }
     }
 
     fn scan(&mut self, first: bool) -> Vec<PodEvent> {

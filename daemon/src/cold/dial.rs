@@ -1,0 +1,243 @@
+//! Dialling a backend from inside the client's namespace, and freezing the connection for a splice.
+
+mod error;
+mod frozen;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use sidetrack_splice::abi::{
+    MARK_DIAL,
+    record::{OPT_ECN, OPT_SACK, OPT_WSCALE},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    io::Interest,
+    task::yield_now,
+    time::{Instant, sleep, timeout_at},
+};
+
+pub use self::{
+    error::DialError,
+    frozen::{Dialled, Mismatch},
+};
+use super::{ports::PortBook, sockopt};
+use crate::pods::{Pod, ready::register};
+
+/// What the client offered in its own SYN: the agent's SYN asks for the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// MSS, zero if it had none.
+    pub mss: u16,
+    /// `OPT_` flags of the records.
+    pub options: u8,
+    /// Window scale.
+    pub wscale: u8,
+}
+
+/// A leg that is wanted.
+#[derive(Debug)]
+pub struct DialRequest<'a> {
+    /// The client's address: the leg's, too.
+    pub local: IpAddr,
+    /// The backend.
+    pub target: SocketAddr,
+    /// The pod's book of ports. The leg's port is in use until it is given back there.
+    pub ports: &'a PortBook,
+    /// The start of the head that the client will never send again, empty if there is none.
+    pub prefix: Vec<u8>,
+    /// When to give up.
+    pub deadline: Instant,
+    /// What the client offered.
+    pub client: ClientOptions,
+}
+
+/// How many ports are tried: a server of the pod may listen on one, a client have bound one.
+const TRIES: usize = 16;
+
+/// Makes a connection from the client's address to a backend, sends the prefix and waits until it is acknowledged, and
+/// freezes it: from then on the pod's kernel sends nothing on it.
+///
+/// Dropping the future at any time leaves nothing behind.
+pub async fn dial(pod: &Pod, request: DialRequest<'_>) -> Result<Dialled, DialError> {
+    let DialRequest { local, target, ports, prefix, deadline, client } = request;
+    let (socket, port) = pod.netns.run(|| start(local, target, ports, client, pod.link.mtu))??;
+    let socket = connected(socket, target, deadline).await?;
+    let socket = write(socket, &prefix, target, deadline).await?;
+    let dialled = Dialled::freeze(socket, (local, port.number).into(), target)?;
+    port.keep();
+    Ok(dialled)
+}
+
+/// A port that is given back unless the dial succeeds.
+struct Port<'a> {
+    ports: &'a PortBook,
+    target: SocketAddr,
+    number: u16,
+}
+
+impl Port<'_> {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Port<'_> {
+    fn drop(&mut self) {
+        self.ports.give_back(self.target, self.number);
+    }
+}
+
+/// Makes the socket and sends its SYN. Runs inside the namespace, and does not block.
+fn start(
+    local: IpAddr,
+    target: SocketAddr,
+    ports: &PortBook,
+    client: ClientOptions,
+    mtu: u32,
+) -> Result<(Socket, Port<'_>), DialError> {
+    if local.is_ipv4() != target.is_ipv4() {
+        return Err(DialError::Family(target, local));
+    }
+    let own = ports.own_range().map_err(DialError::at("reading the pod's port range"))?;
+    for _ in 0..TRIES {
+        let socket = socket(target, client, mtu)?;
+        let number = ports.take(target, &own).ok_or(DialError::NoPort(target))?;
+        let port = Port { ports, target, number };
+        match bind_and_connect(&socket, (local, number).into(), target) {
+            Ok(()) => return Ok((socket, port)),
+            Err(Some(error)) => return Err(error),
+            // The port, or the whole four-tuple, belongs to a socket of the pod.
+            Err(None) => {}
+        }
+    }
+    Err(DialError::NoPort(target))
+}
+
+fn socket(target: SocketAddr, client: ClientOptions, mtu: u32) -> Result<Socket, DialError> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))
+        .map_err(DialError::at("making a socket in the pod"))?;
+    socket.set_mark(MARK_DIAL).map_err(DialError::at("marking a socket (SO_MARK)"))?;
+    let set = || -> io::Result<()> {
+        // Closing it sends a reset, whenever that is, and waits for nothing; in repair mode it sends nothing at all.
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.set_tcp_nodelay(true)?;
+        // Two legs of one pod to two backends may have one port.
+        socket.set_reuse_address(true)?;
+        let headers = if target.is_ipv4() { 40 } else { 60 };
+        // Left alone where it is what the route gives anyway: the kernel caps the backend's MSS by it, too, and its
+        // own value could no longer be read.
+        if client.mss >= MSS_MIN && u32::from(client.mss) + headers < mtu {
+            socket.set_tcp_mss(client.mss.into())?;
+        }
+        // tcp_select_initial_window() takes the scale that the clamp needs, if memory allows for as much.
+        let clamp = if client.options & OPT_WSCALE == 0 { 0xffff } else { 0x8000 << client.wscale.min(14) };
+        sockopt::set(&socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, clamp)
+    };
+    set().map_err(DialError::at("setting options of a socket"))?;
+    Ok(socket)
+}
+
+/// `TCP_MIN_MSS`: the kernel refuses less.
+const MSS_MIN: u16 = 88;
+
+/// The inner `None` is "try another port".
+fn bind_and_connect(socket: &Socket, local: SocketAddr, target: SocketAddr) -> Result<(), Option<DialError>> {
+    let busy = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::EADDRINUSE));
+    socket.bind(&local.into()).map_err(|e| match e.raw_os_error() {
+        _ if busy(&e) => None,
+        Some(libc::EADDRNOTAVAIL) => Some(DialError::NotLocal(local.ip())),
+        _ => Some(DialError::at("binding a port in the pod")(e)),
+    })?;
+    socket.connect(&target.into()).or_else(|e| match e.raw_os_error() {
+        Some(libc::EINPROGRESS) => Ok(()),
+        Some(libc::EADDRNOTAVAIL) => Err(None),
+        _ if busy(&e) => Err(None),
+        _ => Err(Some(DialError::connection(target, e))),
+    })
+}
+
+/// Waits for the end of the handshake. Within a node that is done when `connect` returns, mostly: no reactor needed.
+async fn connected(socket: Socket, target: SocketAddr, deadline: Instant) -> Result<Socket, DialError> {
+    let mut ready = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    let done = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|n| n > 0);
+    let socket = if done {
+        socket
+    } else {
+        writable(socket, deadline).await.map_err(late(target, DialError::TimedOut(target)))?
+    };
+    match socket.take_error() {
+        Ok(None) => Ok(socket),
+        Ok(Some(error)) | Err(error) => Err(DialError::connection(target, error)),
+    }
+}
+
+/// Waits until it can be written to; `None` after the deadline.
+async fn writable(socket: Socket, deadline: Instant) -> Result<Socket, Option<io::Error>> {
+    let fd = register(OwnedFd::from(socket), Interest::WRITABLE)?;
+    match timeout_at(deadline, fd.writable()).await {
+        Err(_) => Err(None),
+        Ok(guard) => {
+            guard?.retain_ready();
+            Ok(fd.into_inner().into())
+        }
+    }
+}
+
+fn late(target: SocketAddr, error: DialError) -> impl FnOnce(Option<io::Error>) -> DialError {
+    move |e| e.map_or(error, |e| DialError::connection(target, e))
+}
+
+/// How long the acknowledgement is looked for without a pause: longer than a round trip within a node.
+const BUSY: Duration = Duration::from_micros(300);
+
+/// Writes the prefix, and waits until the backend's kernel has all of it.
+async fn write(mut socket: Socket, prefix: &[u8], target: SocketAddr, deadline: Instant) -> Result<Socket, DialError> {
+    if prefix.is_empty() {
+        return Ok(socket);
+    }
+    let mut rest = prefix;
+    while !rest.is_empty() {
+        match socket.send_with_flags(rest, libc::MSG_NOSIGNAL) {
+            Ok(n) => rest = &rest[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let error = DialError::PrefixNotAcked(target);
+                socket = writable(socket, deadline).await.map_err(late(target, error))?;
+            }
+            Err(e) => return Err(DialError::connection(target, e)),
+        }
+    }
+    let begun = Instant::now();
+    loop {
+        let left = unacknowledged(&socket).map_err(DialError::at("reading a send queue (SIOCOUTQ)"))?;
+        if let Some(error) = socket.take_error().ok().flatten() {
+            return Err(DialError::connection(target, error));
+        }
+        let now = Instant::now();
+        match left {
+            0 => return Ok(socket),
+            _ if now >= deadline => return Err(DialError::PrefixNotAcked(target)),
+            _ if now - begun < BUSY => yield_now().await,
+            _ => sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+/// Bytes written that the peer has not acknowledged.
+fn unacknowledged(socket: &Socket) -> io::Result<i32> {
+    nix::ioctl_read_bad!(siocoutq, libc::TIOCOUTQ, libc::c_int);
+    let mut left = 0;
+    // SAFETY: SIOCOUTQ (the number of TIOCOUTQ) writes one int to the pointer, which is that of a local variable.
+    unsafe { siocoutq(socket.as_raw_fd(), &raw mut left) }?;
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests;

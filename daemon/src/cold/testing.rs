@@ -1,0 +1,79 @@
+//! Looking at a pod's interface in tests.
+
+use std::{
+    io::Read,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+
+use super::{frame::Frame, socket::address, sockopt};
+use crate::pods::Pod;
+
+/// Everything that passes a pod's interface.
+pub(super) struct Capture(Socket);
+
+/// A frame as it passed.
+pub(super) struct Captured {
+    pub(super) gso_size: u16,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Captured {
+    pub(super) fn frame(&self) -> Option<Frame<'_>> {
+        Frame::parse(&self.bytes).ok()
+    }
+}
+
+impl Capture {
+    pub(super) fn of(pod: &Pod) -> Self {
+        Self::open(pod, None)
+    }
+
+    /// Only what carries this mark.
+    pub(super) fn marked(pod: &Pod, mark: u32) -> Self {
+        Self::open(pod, Some(mark))
+    }
+
+    fn open(pod: &Pod, mark: Option<u32>) -> Self {
+        let index = pod.link.index;
+        let open = move || {
+            let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).expect("root may");
+            sockopt::set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1).expect("allowed");
+            if let Some(mark) = mark {
+                // Classic BPF: load the mark, equal: take all, else: nothing.
+                let load = SockFilter::new(0x20, 0, 0, 0xffff_f000 + 20);
+                let filter = [
+                    load,
+                    SockFilter::new(0x15, 0, 1, mark),
+                    SockFilter::new(6, 0, 0, u32::MAX),
+                    SockFilter::new(6, 0, 0, 0),
+                ];
+                socket.attach_filter(&filter).expect("a valid filter");
+            }
+            socket.bind(&address(index, libc::ETH_P_ALL as u16).expect("an index")).expect("bound");
+            socket
+        };
+        Self(pod.netns.run(open).expect("entered"))
+    }
+
+    /// The next frame, within 5 s, that is wanted.
+    pub(super) fn next(&mut self, wanted: impl Fn(&Frame<'_>) -> bool) -> Captured {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+            let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            let left = PollTimeout::try_from(left).expect("5 s at most");
+            assert!(poll(&mut ready, left).expect("poll") > 0, "no such frame within 5 s");
+            let mut bytes = vec![0; 1 << 17];
+            let len = self.0.read(&mut bytes).expect("readable");
+            let captured =
+                Captured { gso_size: u16::from_ne_bytes([bytes[4], bytes[5]]), bytes: bytes[10..len].to_vec() };
+            if captured.frame().is_some_and(|frame| wanted(&frame)) {
+                return captured;
+            }
+        }
+    }
+}
