@@ -30,7 +30,7 @@ pub struct Names {
 }
 
 impl Names {
-    fn read(entries: &[(NameKey, NameText)]) -> Self {
+    pub(crate) fn read(entries: &[(NameKey, NameText)]) -> Self {
         let mut read = Self::default();
         for (key, text) in entries {
             match names::decode(key, text) {

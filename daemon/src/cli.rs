@@ -1,0 +1,200 @@
+//! The command line: what can be asked for, and how the answers look.
+//!
+//! `docs/cli.md` describes commands, exit codes and the JSON forms.
+
+mod color;
+mod counter;
+mod flows;
+mod output;
+mod routes;
+mod status;
+
+use std::{path::PathBuf, sync::LazyLock};
+
+use clap::{Args, Parser, Subcommand};
+use sidetrack_splice::abi::ABI;
+
+pub use self::{counter::explain, output::Output};
+use crate::{
+    config::{
+        DEFAULT_LOG_LEVEL, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG, ENV_LOG_FORMAT, ENV_LOG_LEVEL,
+        ENV_NETNS_DIR, ENV_PIN_DIR, ENV_ROUTES,
+    },
+    state::{self, Pins, Snapshot, StateError},
+    telemetry::LogFormat,
+};
+
+/// It went well.
+pub const EXIT_OK: u8 = 0;
+/// It failed; standard error says why and what to do.
+pub const EXIT_FAILED: u8 = 1;
+/// The command line cannot be understood (clap's own number).
+pub const EXIT_USAGE: u8 = 2;
+/// There is nothing to show: no agent has run with this pin directory, or only one of another ABI.
+pub const EXIT_NOTHING: u8 = 3;
+
+static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (ABI {ABI})", env!("CARGO_PKG_VERSION")));
+
+/// Steers requests that carry a sandbox key to forked pods, inside the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "sidetrack", version = VERSION.as_str(), max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "routes, flows and status read what is pinned in the kernel: they work with the agent dead.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach to the pods of this node and steer their requests.
+    Agent(AgentArgs),
+    /// Show which key leads where, at which service.
+    Routes(ShowArgs),
+    /// Show connections, and who serves each.
+    Flows(FlowsArgs),
+    /// Show the agent, the pods it is attached to, its programs and their neighbours, and what was counted.
+    Status(StatusArgs),
+    /// Remove every program, link and map, from every namespace. Connections that are spliced break.
+    Purge(PurgeArgs),
+    /// Say what a counter of `sidetrack status` means; without a name, what all of them mean.
+    ExplainCounter(ExplainArgs),
+}
+
+/// Where the pins are.
+#[derive(Clone, Debug, Args)]
+pub struct PinArgs {
+    /// Directory of a bpffs in which programs, links and maps are pinned.
+    #[arg(long, value_name = "DIR", env = ENV_PIN_DIR, default_value = DEFAULT_PIN_DIR)]
+    pub pin_dir: PathBuf,
+}
+
+/// Where the namespaces are.
+#[derive(Clone, Debug, Args)]
+pub struct NetnsArgs {
+    /// Directory of named network namespaces; may be given several times.
+    #[arg(long = "netns-dir", value_name = "DIR", env = ENV_NETNS_DIR, value_delimiter = ':',
+          default_value = DEFAULT_NETNS_DIR)]
+    pub netns_dirs: Vec<PathBuf>,
+}
+
+/// How to show it.
+#[derive(Clone, Debug, Args)]
+pub struct OutputArgs {
+    /// For people, or one JSON object.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `sidetrack agent`.
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// The route table; read again whenever it changes.
+    #[arg(long, value_name = "FILE", env = ENV_ROUTES)]
+    pub routes: PathBuf,
+    /// Namespaces to attach in.
+    #[command(flatten)]
+    pub netns: NetnsArgs,
+    /// Pins.
+    #[command(flatten)]
+    pub pins: PinArgs,
+    /// Settings: carriers, limits, time-outs.
+    #[arg(long, value_name = "FILE", env = ENV_CONFIG)]
+    pub config: Option<PathBuf>,
+    /// How log lines look.
+    #[arg(long, value_enum, env = ENV_LOG_FORMAT, default_value_t)]
+    pub log_format: LogFormat,
+    /// error, warn, info, debug or trace; or filters, as in "info,sidetrack::cold=debug".
+    #[arg(long, value_name = "LEVEL", env = ENV_LOG_LEVEL, default_value = DEFAULT_LOG_LEVEL)]
+    pub log_level: String,
+}
+
+/// `sidetrack routes`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Pins.
+    #[command(flatten)]
+    pub pins: PinArgs,
+    /// Form.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `sidetrack flows`.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// Pins and form.
+    #[command(flatten)]
+    pub show: ShowArgs,
+    /// Closed connections too, which are kept for a minute for their last segments.
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only connections to this service.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only connections whose current exchange is served by a fork of this key.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+}
+
+/// `sidetrack status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Pins and form.
+    #[command(flatten)]
+    pub show: ShowArgs,
+    /// Namespaces to look into for other programs on the pods' interfaces.
+    #[command(flatten)]
+    pub netns: NetnsArgs,
+}
+
+/// `sidetrack purge`.
+#[derive(Debug, Args)]
+pub struct PurgeArgs {
+    /// Pins.
+    #[command(flatten)]
+    pub pins: PinArgs,
+    /// Namespaces to clean.
+    #[command(flatten)]
+    pub netns: NetnsArgs,
+}
+
+/// `sidetrack explain-counter`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Name of the counter.
+    pub name: Option<String>,
+}
+
+/// `sidetrack routes`, as text.
+pub fn routes(args: &ShowArgs) -> Result<String, StateError> {
+    let snapshot = Snapshot::routes(&Pins::open(&args.pins.pin_dir)?)?;
+    Ok(args.output.output.show(&state::routes::Routes::of(&snapshot), routes::table))
+}
+
+/// `sidetrack flows`, as text.
+pub fn flows(args: &FlowsArgs) -> Result<String, StateError> {
+    let snapshot = Snapshot::flows(&Pins::open(&args.show.pins.pin_dir)?)?;
+    let filter = state::flows::Filter { closed: args.all, service: args.service.clone(), key: args.key.clone() };
+    Ok(args.show.output.output.show(&state::flows::Flows::of(&snapshot, &filter), flows::table))
+}
+
+/// `sidetrack status`, as text.
+pub fn status(args: &StatusArgs) -> Result<String, StateError> {
+    let pins = Pins::open(&args.show.pins.pin_dir)?;
+    let status = state::status::Status::read(&pins, &args.netns.netns_dirs)?;
+    Ok(args.show.output.output.show(&status, status::table))
+}
+
+/// The exit code for an error.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<StateError>() {
+        Some(StateError::NoPins(_) | StateError::OtherAbi { .. }) => EXIT_NOTHING,
+        _ => EXIT_FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests;
