@@ -12,7 +12,7 @@ use sidetrack_splice::{
         },
     },
     conn::{HELD_MAX, Place},
-    packet::{Packet, flag},
+    packet::flag,
     seq,
 };
 
@@ -45,63 +45,95 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
     verdict
 }
 
+/// The scratch memory of the packet in hand.
+#[inline(always)]
+fn scratch() -> Option<&'static mut Out> {
+    // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
+    OUT.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
+
+/// The connection of the packet in hand.
+#[inline(always)]
+fn connection(out: &Out) -> Option<*mut Connection> {
+    CONNECTIONS.get_ptr_mut(&out.conn)
+}
+
 #[inline(always)]
 fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
-    let mut p = Packet::default();
-    if !skb::parse(skb, &mut p) {
+    let Some(out) = scratch() else { return PASS };
+    if !skb::parse(skb, &mut out.packet) {
         return PASS;
     }
-    if p.flags & flag::SYN != 0 {
-        return if p.flags & flag::ACK == 0 { open::syn(skb, &p) } else { PASS };
+    let flags = out.packet.flags;
+    if flags & flag::SYN != 0 {
+        return if flags & flag::ACK == 0 { open::syn(skb) } else { PASS };
     }
-    let conn = p.outbound();
-    let Some(c) = CONNECTIONS.get_ptr_mut(&conn) else { return PASS };
+    out.conn = out.packet.outbound();
+    let Some(c) = connection(out) else { return PASS };
     // SAFETY: a map value. Single fields are read as they are; what depends on more than one is checked at commit.
     let now = unsafe { &mut (*c).now };
-    let start = seq::extend(now.next, p.seq);
-    let end = start + u64::from(p.len);
-    let fin = u64::from(p.flags & flag::FIN);
-    let ends = fin != 0 || p.flags & flag::RST != 0;
-    let place = now.place(start, end + fin);
-    if matches!(place, Place::Owner) && now.flags & (CONN_DIVERTED | CONN_EXPECT) == 0 && !ends {
+    let start = seq::extend(now.next, out.packet.seq);
+    let end = start + u64::from(out.packet.len);
+    let fin = flags & flag::FIN;
+    let place = now.place(start, end + u64::from(fin));
+    if matches!(place, Place::Owner)
+        && now.flags & (CONN_DIVERTED | CONN_EXPECT) == 0
+        && flags & (flag::FIN | flag::RST) == 0
+    {
         // The path of everything that is not keyed, but for the heads.
         if end > now.next {
             now.next = end;
         }
         return PASS;
     }
-    let Some(out) = OUT.get_ptr_mut(0) else { return PASS };
-    // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
-    let out = unsafe { &mut *out };
-    out.packet = p;
-    out.conn = conn;
     out.start = start;
     out.end = end;
-    out.now = skb::now();
     // SAFETY: as above.
     unsafe {
         out.generation = (*c).generation;
         out.service = (*c).service;
     }
     out.state = *now;
-    if p.flags & flag::RST != 0 {
-        return reset_by_client(skb, c, out);
+    if flags & flag::RST != 0 {
+        return reset_by_client(skb);
     }
-    match place {
-        Place::Owner => to_owner(skb, c, out, fin),
+    let mut next = match place {
+        Place::Owner => to_owner(),
         Place::Previous => {
             count(Reason::LateToPrevious);
             let slot = u32::from(out.state.previous);
             forward::forward(skb, slot)
         }
-        Place::Read | Place::Retry => read(skb, c, out, mark, fin),
-        Place::Behind => behind(skb, c, out),
+        Place::Read | Place::Retry => read(skb, mark),
+        Place::Behind => behind(skb),
         Place::Drop(reason) => {
             count(reason);
             STOLEN
         }
-        Place::Reset(reason) => give_up(skb, c, out, reason as u32),
+        Place::Reset(reason) => reset(out, reason),
+    };
+    // One after the other, not one inside the other: stacks add up, and 512 bytes are their limit.
+    if next == SWITCH {
+        next = switch(skb);
     }
+    if next == PASS_ON {
+        next = pass_on(skb, u32::from(fin));
+    }
+    if next == GIVE_UP { give_up(skb) } else { next }
+}
+
+/// Not verdicts but what comes next: the leg in `Out::slot` becomes the owner.
+const SWITCH: i32 = -101;
+/// The owner gets the segment.
+const PASS_ON: i32 = -102;
+/// The client is reset, because of `Out::reason`.
+const GIVE_UP: i32 = -103;
+
+/// The client is reset next.
+#[inline(always)]
+fn reset(out: &mut Out, reason: Reason) -> i32 {
+    out.reason = reason as u32;
+    GIVE_UP
 }
 
 /// Commits `state` if nobody else has changed the connection since it was copied.
@@ -128,13 +160,16 @@ fn commit(c: *mut Connection, out: &mut Out) -> bool {
 }
 
 /// To the owner, nothing to read.
-#[inline(always)]
-fn to_owner(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn to_owner() -> i32 {
+    let Some(out) = scratch() else { return PASS };
+    let Some(c) = connection(out) else { return PASS };
     if out.state.flags & CONN_EXPECT != 0 && out.end > out.start {
         // SAFETY: a map value; two numbers of it are compared, and a wrong answer is a reset.
         if let Some(r) = unsafe { RESPONSES.get(&out.conn) } {
             if out.state.expect_failed(&r.now) {
-                return give_up(skb, c, out, Reason::ResetExpect as u32);
+                return reset(out, Reason::ResetExpect);
             }
         }
         out.state.flags &= !CONN_EXPECT;
@@ -144,12 +179,15 @@ fn to_owner(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) ->
             return STOLEN;
         }
     }
-    pass_on(skb, c, out, fin)
+    PASS_ON
 }
 
 /// Sends the segment to the owner, and takes leave of a connection that ends.
-#[inline(always)]
-fn pass_on(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pass_on(skb: *mut __sk_buff, fin: u32) -> i32 {
+    let Some(out) = scratch() else { return PASS };
+    let Some(c) = connection(out) else { return PASS };
     // SAFETY: a map value; the highest position passed only grows.
     unsafe {
         if out.end > (*c).now.next {
@@ -166,7 +204,6 @@ fn pass_on(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> 
     if fin != 0 && out.state.flags & CONN_FIN == 0 {
         count(Reason::ClosedLegs);
         out.state.flags |= CONN_FIN;
-        out.state.active = out.now;
         // SAFETY: as above; the flag alone, so that a race with a commit loses nothing but the news.
         unsafe { (*c).now.flags |= CONN_FIN };
         hold::gone(skb, &out.conn, out.service);
@@ -179,13 +216,21 @@ fn pass_on(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> 
     if out.end == out.start && fin == 0 {
         return STOLEN;
     }
-    give_up(skb, c, out, Reason::ResetLegGone as u32)
+    reset(out, Reason::ResetLegGone)
 }
 
 /// Reads the segment, and does what follows.
-#[inline(always)]
-fn read(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, mark: u32, fin: u64) -> i32 {
-    match req::requests(skb) {
+///
+/// Functions without a state of their own: the verifier checks each by itself, once, and not every way through all of
+/// them (a million instructions are its limit).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn read(skb: *mut __sk_buff, mark: u32) -> i32 {
+    let step = req::requests(skb);
+    let Some(out) = scratch() else { return PASS };
+    let Some(c) = connection(out) else { return PASS };
+    out.now = skb::now();
+    match step {
         req::STEP_STAY => {
             if out.state.phase == PHASE_HOLD {
                 out.state.phase = PHASE_WATCH;
@@ -194,23 +239,20 @@ fn read(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, mark: u32, fin: 
             let (end, now) = (out.end, out.now);
             out.state.passed(end);
             out.state.active = now;
-            if commit(c, out) { pass_on(skb, c, out, fin) } else { STOLEN }
+            if commit(c, out) { PASS_ON } else { STOLEN }
         }
         req::STEP_CUT => {
             count(Reason::HoldCut);
             hold::hand_over(skb, EVENT_CUT);
             STOLEN
         }
-        req::STEP_WAIT => hold_head(skb, c, out, mark, SLOTS as u32, EVENT_WAIT),
+        req::STEP_WAIT => hold_head(skb, mark, SLOTS as u32, EVENT_WAIT),
         req::STEP_DIAL => {
             let slot = out.slot;
-            hold_head(skb, c, out, mark, slot, EVENT_DIAL)
+            hold_head(skb, mark, slot, EVENT_DIAL)
         }
-        req::STEP_SWITCH | req::STEP_ADOPT => switch(skb, c, out, fin),
-        _ => {
-            let reason = out.reason;
-            give_up(skb, c, out, reason)
-        }
+        req::STEP_SWITCH | req::STEP_ADOPT => SWITCH,
+        _ => GIVE_UP,
     }
 }
 
@@ -226,8 +268,11 @@ fn mark_owner(c: *mut Connection, out: &Out, state: u8) {
 }
 
 /// Holds the head in hand. Room for its frame is reserved first, then the connection is marked.
-#[inline(always)]
-fn hold_head(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, mark: u32, slot: u32, kind: u32) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn hold_head(skb: *mut __sk_buff, mark: u32, slot: u32, kind: u32) -> i32 {
+    let Some(out) = scratch() else { return PASS };
+    let Some(c) = connection(out) else { return PASS };
     let (start, now, before) = (out.start, out.now, out.state.hold);
     let due = out.state.hold(start, slot, now);
     // The agent keeps what it sends again, so only a client's retransmission asks once more.
@@ -248,8 +293,11 @@ fn hold_head(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, mark: u32, 
 }
 
 /// Hands over a segment behind a held head.
-#[inline(always)]
-fn behind(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn behind(skb: *mut __sk_buff) -> i32 {
+    let Some(out) = scratch() else { return PASS };
+    let Some(c) = connection(out) else { return PASS };
     let bytes = out.state.held_bytes + out.packet.len;
     if bytes > HELD_MAX || hold::hand_over(skb, EVENT_MORE) == 0 {
         count(Reason::HoldDropped);
@@ -262,8 +310,11 @@ fn behind(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out) -> i32 {
 }
 
 /// Makes the leg in `out.slot` the owner, from this segment on.
-#[inline(always)]
-fn switch(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn switch(skb: *mut __sk_buff) -> i32 {
+    let Some(out) = scratch() else { return PASS };
+    let Some(c) = connection(out) else { return PASS };
     let slot = out.slot as usize & (SLOTS - 1);
     let old = out.state.owner as usize & (SLOTS - 1);
     let cold = out.step == req::STEP_ADOPT;
@@ -275,7 +326,7 @@ fn switch(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i
     if cold {
         // SAFETY: the agent replaces values whole.
         let Some(d) = (unsafe { DIALS.get(&out.conn) }) else {
-            return give_up(skb, c, out, Reason::ResetLegGone as u32);
+            return reset(out, Reason::ResetLegGone);
         };
         // SAFETY: a map value, which is this CPU's to change.
         unsafe { (*c).legs[slot] = d.leg };
@@ -287,7 +338,7 @@ fn switch(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i
         ((*c).legs[old], (*c).legs[slot])
     };
     let Some(new) = legs::find(&out.conn, &new_ref) else {
-        return give_up(skb, c, out, Reason::ResetLegGone as u32);
+        return reset(out, Reason::ResetLegGone);
     };
     // SAFETY: map values; ingress reads each field by itself, and the new leg's backend has nothing to say before it
     // gets this segment.
@@ -313,16 +364,17 @@ fn switch(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, fin: u64) -> i
     let (start, end, now) = (out.start, out.end, out.now);
     out.state.switch(slot as u32, start, now);
     out.state.passed(end);
-    if !commit(c, out) {
-        return STOLEN;
-    }
-    pass_on(skb, c, out, fin)
+    if commit(c, out) { PASS_ON } else { STOLEN }
 }
 
 /// Gives the connection up: the client is reset, and the agent resets the legs.
-#[inline(always)]
-fn give_up(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, reason: u32) -> i32 {
-    count::number(reason);
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn give_up(skb: *mut __sk_buff) -> i32 {
+    let Some(out) = scratch() else { return PASS };
+    let Some(c) = connection(out) else { return PASS };
+    out.now = skb::now();
+    count::number(out.reason);
     if out.state.phase != PHASE_RESET {
         out.state.phase = PHASE_RESET;
         out.state.active = out.now;
@@ -331,12 +383,16 @@ fn give_up(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out, reason: u32) 
         }
         hold::gone(skb, &out.conn, out.service);
     }
-    turn::reset_client(skb, &out.packet)
+    turn::reset_client(skb)
 }
 
 /// The client resets the connection.
-#[inline(always)]
-fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection, out: &mut Out) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reset_by_client(skb: *mut __sk_buff) -> i32 {
+    let Some(out) = scratch() else { return PASS };
+    let Some(c) = connection(out) else { return PASS };
+    out.now = skb::now();
     if out.state.flags & CONN_DIVERTED == 0 {
         count(Reason::ClosedPlain);
         open::forget(&out.conn);

@@ -11,7 +11,7 @@ use sidetrack_splice::{
             STATE_HELD, STATE_OWNER,
         },
     },
-    packet::{Edit, Packet, flag, ports},
+    packet::{Edit, flag, ports},
     reply::Place,
     seq::{self, Numbers},
 };
@@ -32,27 +32,44 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         skb::set_mark(skb, 0);
         return PASS;
     }
-    let mut p = Packet::default();
-    if !skb::parse(skb, &mut p) {
+    let Some(w) = scratch() else { return PASS };
+    if !skb::parse(skb, &mut w.packet) {
         return PASS;
     }
-    let tuple = p.inbound();
-    let Some(leg) = LEGS.get_ptr_mut(&tuple) else { return PASS };
-    // SAFETY: a map value; egress changes its fields one by one, see `egress::switch`.
-    let l = unsafe { &mut *leg };
-    match l.state {
-        STATE_OWNER | STATE_HELD => owner(skb, &p, l),
+    w.leg = w.packet.inbound();
+    let Some(leg) = LEGS.get_ptr(&w.leg) else { return PASS };
+    // SAFETY: a map value, one byte.
+    match unsafe { (*leg).state } {
+        STATE_OWNER | STATE_HELD => owner(skb),
         STATE_DEAD => {
             count(Reason::DeadKept);
             SHOT
         }
-        _ => parked(skb, &p, l),
+        _ => parked(skb),
     }
 }
 
-/// A packet of a leg that is not the owner.
+/// The scratch memory of the packet in hand.
 #[inline(always)]
-fn parked(skb: *mut __sk_buff, p: &Packet, l: &mut Leg) -> i32 {
+fn scratch() -> Option<&'static mut In> {
+    // SAFETY: a per-CPU value that nothing else uses while ingress handles one packet.
+    IN.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
+
+/// The leg of the packet in hand.
+#[inline(always)]
+fn leg(w: &In) -> Option<&'static mut Leg> {
+    // SAFETY: a map value; egress changes its fields one by one, see `egress::switch`.
+    LEGS.get_ptr_mut(&w.leg).map(|l| unsafe { &mut *l })
+}
+
+/// A packet of a leg that is not the owner.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn parked(skb: *mut __sk_buff) -> i32 {
+    let Some(w) = scratch() else { return SHOT };
+    let Some(l) = leg(w) else { return SHOT };
+    let p = &w.packet;
     if p.flags & (flag::FIN | flag::RST) != 0 {
         if l.closed == 0 {
             count(Reason::ParkedClosed);
@@ -69,7 +86,7 @@ fn parked(skb: *mut __sk_buff, p: &Packet, l: &mut Leg) -> i32 {
     let end = p.seq.wrapping_add(p.span());
     if l.snd_nxt.wrapping_sub(end) as i32 >= 0 {
         count(Reason::ParkedAcked);
-        return turn::acknowledge(skb, p, l.rcv_nxt, l.snd_nxt);
+        return turn::acknowledge(skb, l.rcv_nxt, l.snd_nxt);
     }
     // It speaks unasked (a 408, say): no exchange can follow on it.
     count(Reason::ParkedClosed);
@@ -78,10 +95,14 @@ fn parked(skb: *mut __sk_buff, p: &Packet, l: &mut Leg) -> i32 {
 }
 
 /// A packet of the owner.
-#[inline(always)]
-fn owner(skb: *mut __sk_buff, p: &Packet, l: &Leg) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn owner(skb: *mut __sk_buff) -> i32 {
+    let Some(w) = scratch() else { return PASS };
+    let Some(l) = leg(w) else { return PASS };
+    let p = &w.packet;
     if p.flags & flag::SYN != 0 {
-        return if l.moved == 0 { syn_ack(skb, p, l) } else { SHOT };
+        return if l.moved == 0 { syn_ack(skb) } else { SHOT };
     }
     let kept = l.state == STATE_HELD && p.span() != 0;
     if kept {
@@ -92,22 +113,20 @@ fn owner(skb: *mut __sk_buff, p: &Packet, l: &Leg) -> i32 {
         // A refused SYN, or a connection whose SYN-ACK was not seen: nothing was ever steered on it.
         return if l.moved == 0 { PASS } else { SHOT };
     };
-    let Some(w) = IN.get_ptr_mut(0) else { return PASS };
-    // SAFETY: a per-CPU value that nothing else uses while ingress handles one packet.
-    let w = unsafe { &mut *w };
     // SAFETY: a map value.
     if unsafe { (*r).isn } != l.isn {
         count(Reason::DeadKept);
         return if l.moved == 0 { PASS } else { SHOT };
     }
     let numbers = seq::to_client(l, Numbers { seq: p.seq, ack: p.ack });
-    w.packet = *p;
+    let flags = p.flags;
+    let len = u64::from(p.len);
     w.conn = l.conn;
     copy(r, w);
     w.start = seq::extend(w.state.next, numbers.seq);
-    w.end = w.start + u64::from(p.len);
-    if p.flags & flag::RST != 0 {
-        return reset_by_owner(skb, r, w, l, numbers);
+    w.end = w.start + len;
+    if flags & flag::RST != 0 {
+        return reset_by_owner(skb);
     }
     match w.state.place(w.start, w.end) {
         Place::Pass => {}
@@ -123,14 +142,14 @@ fn owner(skb: *mut __sk_buff, p: &Packet, l: &Leg) -> i32 {
             w.state.lose();
         }
     }
-    if p.flags & flag::FIN != 0 {
+    if flags & flag::FIN != 0 {
         w.state.flags |= RESP_FIN;
     }
-    let acked = if p.flags & flag::ACK != 0 { seq::extend(w.state.acked, numbers.ack) } else { 0 };
+    let acked = if flags & flag::ACK != 0 { seq::extend(w.state.acked, numbers.ack) } else { 0 };
     let end = w.end;
     w.state.passed(end, acked);
     commit(r, w);
-    deliver(skb, p, l, numbers)
+    deliver(skb)
 }
 
 /// Copies the state under its lock.
@@ -179,11 +198,16 @@ fn commit(r: *mut Response, w: &mut In) {
 }
 
 /// Sends a packet of the owner on to the client, as the client must see it.
-#[inline(always)]
-fn deliver(skb: *mut __sk_buff, p: &Packet, l: &Leg, mut numbers: Numbers) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn deliver(skb: *mut __sk_buff) -> i32 {
+    let Some(w) = scratch() else { return PASS };
+    let Some(l) = leg(w) else { return PASS };
+    let p = &w.packet;
     if l.moved == 0 && l.cs_off == 0 && l.ss_off == 0 {
         return PASS;
     }
+    let mut numbers = seq::to_client(l, Numbers { seq: p.seq, ack: p.ack });
     if p.flags & flag::ACK == 0 {
         numbers.ack = p.ack;
     }
@@ -200,8 +224,12 @@ fn deliver(skb: *mut __sk_buff, p: &Packet, l: &Leg, mut numbers: Numbers) -> i3
 }
 
 /// The baseline's SYN-ACK: the response side begins.
-#[inline(always)]
-fn syn_ack(skb: *mut __sk_buff, p: &Packet, l: &Leg) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn syn_ack(skb: *mut __sk_buff) -> i32 {
+    let Some(w) = scratch() else { return PASS };
+    let Some(l) = leg(w) else { return PASS };
+    let p = &w.packet;
     if p.flags & flag::ACK == 0 || RESPONSES.get_ptr(&l.conn).is_some() {
         return PASS;
     }
@@ -229,8 +257,12 @@ fn syn_ack(skb: *mut __sk_buff, p: &Packet, l: &Leg) -> i32 {
 
 /// The owner resets the connection. Only a reset that the client must believe (RFC 5961 3.2: its exact next sequence
 /// number) ends what is known: a forged one must not turn steering off.
-#[inline(always)]
-fn reset_by_owner(skb: *mut __sk_buff, r: *mut Response, w: &mut In, l: &Leg, numbers: Numbers) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reset_by_owner(skb: *mut __sk_buff) -> i32 {
+    let Some(w) = scratch() else { return PASS };
+    let Some(l) = leg(w) else { return PASS };
+    let Some(r) = RESPONSES.get_ptr_mut(&w.conn) else { return PASS };
     if w.start == w.state.next {
         if plain(&l.conn) && l.kind == LEG_BASELINE {
             count(Reason::ClosedPlain);
@@ -240,7 +272,7 @@ fn reset_by_owner(skb: *mut __sk_buff, r: *mut Response, w: &mut In, l: &Leg, nu
         w.state.flags |= RESP_RESET;
         commit(r, w);
     }
-    deliver(skb, &w.packet, l, numbers)
+    deliver(skb)
 }
 
 /// Whether the connection never had another leg.

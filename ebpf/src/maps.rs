@@ -114,6 +114,8 @@ pub struct Out {
 pub struct In {
     /// The packet.
     pub packet: Packet,
+    /// Its tuple: the leg.
+    pub leg: Tuple,
     /// The connection that the leg serves.
     pub conn: Tuple,
     /// Copy of the response side: the decision is taken on it.
@@ -124,10 +126,8 @@ pub struct In {
     pub end: u64,
     /// Generation of the response that the copy was taken of.
     pub generation: u32,
-    /// Requests asked so far, and whether that was read yet.
-    pub asked: u32,
-    /// Copy of the connection's `head_bits`.
-    pub head_bits: u64,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Scratch memory for one packet at egress. Nothing else of egress runs on this CPU meanwhile: softirqs are off.

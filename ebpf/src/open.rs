@@ -8,7 +8,7 @@ use sidetrack_splice::{
         addr::Tuple,
         reason::Reason,
         record::{Connection, LEG_BASELINE, Leg, LegRef, PHASE_WATCH, STATE_OWNER},
-        route::{Service, ServiceAddr},
+        route::ServiceAddr,
     },
     packet::{Packet, flag},
     seq,
@@ -16,17 +16,20 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    maps::{CONNECTIONS, CONTROL, FRESH, LEGS, RESPONSES, SERVICES},
+    maps::{CONNECTIONS, CONTROL, FRESH, LEGS, OUT, RESPONSES, SERVICES},
     options::{self, STRIP_MULTIPATH, STRIP_TIMESTAMP},
     skb::{self, PASS, SHOT},
     turn,
 };
 
 /// A packet of a leg that the agent dials: its SYN loses its timestamps, because the client's clock is another.
-#[inline(always)]
-pub fn dial(skb: *mut __sk_buff) -> i32 {
-    let mut p = Packet::default();
-    if !skb::parse(skb, &mut p) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn dial(skb: *mut __sk_buff) -> i32 {
+    let Some(out) = OUT.get_ptr_mut(0) else { return PASS };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let p = unsafe { &mut (*out).packet };
+    if !skb::parse(skb, p) {
         return PASS;
     }
     if p.flags & flag::SYN != 0 && p.options_len() != 0 {
@@ -40,16 +43,21 @@ pub fn dial(skb: *mut __sk_buff) -> i32 {
 }
 
 /// The client's SYN: a connection to a service address is followed from here on.
-#[inline(always)]
-pub fn syn(skb: *mut __sk_buff, p: &Packet) -> i32 {
-    let conn = p.outbound();
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
+    let Some(out) = OUT.get_ptr_mut(0) else { return PASS };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let out = unsafe { &mut *out };
+    out.conn = out.packet.outbound();
+    let (p, conn) = (&out.packet, &out.conn);
     let key = ServiceAddr { addr: conn.remote, port: conn.remote_port, pad: 0 };
     // SAFETY: the agent replaces values whole.
     let Some(service) = (unsafe { SERVICES.get(&key) }).copied() else {
         // The client itself dials on a tuple that a leg has used: it is the client's.
-        if LEGS.get_ptr(&conn).is_some() {
+        if LEGS.get_ptr(conn).is_some() {
             count(Reason::TupleReused);
-            let _ = LEGS.remove(&conn);
+            let _ = LEGS.remove(conn);
         }
         return PASS;
     };
@@ -66,31 +74,31 @@ pub fn syn(skb: *mut __sk_buff, p: &Packet) -> i32 {
         return PASS;
     }
     // SAFETY: a map value, one field that never changes.
-    match CONNECTIONS.get_ptr(&conn).map(|c| unsafe { (*c).isn }) {
+    match CONNECTIONS.get_ptr(conn).map(|c| unsafe { (*c).isn }) {
         // retransmitted
         Some(isn) if isn == p.seq => return PASS,
         Some(_) => {
             // The agent's sweep knows the legs of the older one by its sequence number, and resets them.
             count(Reason::TupleReused);
-            forget(&conn);
+            forget(conn);
         }
         None => {}
     }
-    if track(skb, p, &conn, &service, said) {
+    if track(skb, p, conn, service.id, said) {
         count(Reason::Tracked);
         return PASS;
     }
-    forget(&conn);
+    forget(conn);
     if service.routes == 0 {
         return PASS;
     }
     count(Reason::RefusedFull);
-    turn::reset_client(skb, p)
+    turn::reset_client(skb)
 }
 
 /// Makes the records of a new connection. False: no room.
 #[inline(always)]
-fn track(skb: *mut __sk_buff, p: &Packet, conn: &Tuple, service: &Service, said: i64) -> bool {
+fn track(skb: *mut __sk_buff, p: &Packet, conn: &Tuple, service: u32, said: i64) -> bool {
     let Some(fresh) = FRESH.get_ptr_mut(0) else { return false };
     let c = fresh.cast::<Connection>();
     let now = skb::now();
@@ -112,7 +120,7 @@ fn track(skb: *mut __sk_buff, p: &Packet, conn: &Tuple, service: &Service, said:
             ..NO_LEG
         };
         (*c).opened = now;
-        (*c).service = service.id;
+        (*c).service = service;
         (*c).isn = p.seq;
         (*c).ifindex = skb::ifindex(skb);
         (*c).mss = said as u16;

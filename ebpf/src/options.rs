@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
 use sidetrack_splice::{
     checksum::Diff,
-    packet::{OptionEdit, Options, Packet, SynOptions, option_step},
+    packet::{OPTION_STEPS, OptionEdit, OptionWalk, Options, Packet, SynOptions},
 };
 
 use crate::{maps::OPTIONS, skb};
@@ -19,29 +19,12 @@ pub const STRIP_MULTIPATH: u32 = 2;
 const TIMESTAMP_ALONE: u32 = u32::from_ne_bytes([1, 1, 8, 10]);
 const NOPS: u32 = u32::from_ne_bytes([1, 1, 1, 1]);
 
-struct Walk {
-    at: u64,
-    len: u64,
-    flags: u32,
-    sack: u32,
-    syn: SynOptions,
-}
-
 unsafe extern "C" fn step(_i: u64, ctx: *mut c_void) -> i64 {
-    // SAFETY: `bpf_loop` hands on the context that it was given: the walk of `edit`.
-    let walk = unsafe { &mut *ctx.cast::<Walk>() };
+    // SAFETY: `bpf_loop` hands on the context that it was given: the walk of `edit_options`.
+    let walk = unsafe { &mut *ctx.cast::<OptionWalk>() };
     let Some(buffer) = OPTIONS.get_ptr_mut(0) else { return 1 };
-    if walk.at >= walk.len {
-        return 1;
-    }
-    let edit = OptionEdit {
-        strip_timestamp: walk.flags & STRIP_TIMESTAMP != 0,
-        strip_multipath: walk.flags & STRIP_MULTIPATH != 0,
-        sack: walk.sack,
-    };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
-    walk.at = option_step(unsafe { &mut *buffer }, walk.at as usize, walk.len as usize, &edit, &mut walk.syn) as u64;
-    0
+    i64::from(!walk.step(unsafe { &mut *buffer }))
 }
 
 /// Loads `len` (4..=40, a multiple of 4) bytes of options.
@@ -65,10 +48,18 @@ pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags
     if !load(skb, at, buffer, len) {
         return -1;
     }
-    let mut walk =
-        Walk { at: 0, len: u64::from(len), flags, sack, syn: SynOptions { mss: 536, ..SynOptions::default() } };
+    let mut walk = OptionWalk {
+        len,
+        edit: OptionEdit {
+            strip_timestamp: flags & STRIP_TIMESTAMP != 0,
+            strip_multipath: flags & STRIP_MULTIPATH != 0,
+            sack,
+        },
+        syn: SynOptions { mss: 536, ..SynOptions::default() },
+        ..OptionWalk::default()
+    };
     // SAFETY: the callback's context is the walk, which outlives the loop.
-    unsafe { h::bpf_loop(40, step as *mut c_void, (&raw mut walk).cast(), 0) };
+    unsafe { h::bpf_loop(OPTION_STEPS, step as *mut c_void, (&raw mut walk).cast(), 0) };
     if flags != 0 || sack != 0 {
         let mut diff = Diff::new();
         let mut i = 0;

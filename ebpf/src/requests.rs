@@ -9,7 +9,7 @@ use sidetrack_splice::{
         config::CARRIERS,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_HTTP, CONN_UPGRADE, Connection, DIAL_FAILED, DIAL_READY, FRAMING_CHUNKED,
+            CONN_DIVERTED, CONN_HTTP, CONN_UPGRADE, DIAL_FAILED, DIAL_READY, FRAMING_CHUNKED,
             FRAMING_HEAD, FRAMING_LOST, HEAD_MAX, HeadKey, PHASE_HOLD, PHASE_OPAQUE, RESP_TUNNEL,
         },
         route::ROUTE_FORK,
@@ -129,8 +129,10 @@ pub extern "C" fn find_route(service: u32) -> u32 {
 }
 
 /// Puts the bytes of the head into the window: what was gathered, then this segment's. Returns how many, 0 on failure.
-#[inline(always)]
-fn fill(skb: *mut __sk_buff, out: &Out) -> u32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fill_request(skb: *mut __sk_buff) -> u32 {
+    let Some(out) = scratch() else { return 0 };
     let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
     let prefix = out.state.partial;
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
@@ -199,8 +201,15 @@ fn unreadable(out: &mut Out, status: u32) -> i64 {
 }
 
 /// Decides about the complete head in the window.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn decide() -> u32 {
+    let Some(out) = scratch() else { return 1 };
+    decide_head(out) as u32
+}
+
 #[inline(always)]
-fn decide(out: &mut Out, c: &Connection) -> i64 {
+fn decide_head(out: &mut Out) -> i64 {
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let head = unsafe { &(*work).head };
@@ -219,14 +228,6 @@ fn decide(out: &mut Out, c: &Connection) -> i64 {
         WANT_FORK => Want::Fork(out.route, out.version),
         _ => Want::Fail,
     };
-    let mut slot = conn::slot_of(&c.legs, want);
-    // Leg 0 of a connection that was never diverted needs no look-up.
-    if (slot as usize) < SLOTS
-        && out.state.flags & CONN_DIVERTED != 0
-        && !legs::usable(&out.conn, &c.legs[slot as usize & (SLOTS - 1)])
-    {
-        slot = SLOTS as u32;
-    }
     let behind = out.state.request.pos + u64::from(head.end);
     let facts = Facts {
         length: if head.body == BODY_LENGTH { head.length } else { 0 },
@@ -235,6 +236,21 @@ fn decide(out: &mut Out, c: &Connection) -> i64 {
         upgrade: flags & FLAG_UPGRADE != 0,
         expect: flags & FLAG_EXPECT != 0,
     };
+    let plain = out.state.flags & CONN_DIVERTED == 0 && out.want == WANT_BASELINE;
+    if plain {
+        return go_on(out, &facts, behind);
+    }
+    let Some(c) = CONNECTIONS.get_ptr(&out.conn) else { return reset(out, Reason::ResetLegGone) };
+    // SAFETY: a map value; refs change in `egress::switch` alone, and what is decided is checked at commit.
+    let legs = unsafe { &(*c).legs };
+    let mut slot = conn::slot_of(legs, want);
+    // Leg 0 of a connection that was never diverted needs no look-up.
+    if (slot as usize) < SLOTS
+        && out.state.flags & CONN_DIVERTED != 0
+        && !legs::usable(&out.conn, &legs[slot as usize & (SLOTS - 1)])
+    {
+        slot = SLOTS as u32;
+    }
     let head_at = out.state.request.pos + u64::from(out.state.partial);
     if slot != u32::from(out.state.owner) {
         let known = copy_response(out);
@@ -242,7 +258,7 @@ fn decide(out: &mut Out, c: &Connection) -> i64 {
         let at = At { start: out.start, head: head_at, acked };
         let resp = if known { Some(&out.resp) } else { None };
         out.head = head_at;
-        match conn::at_head(&out.state, &c.legs, resp, at, want, slot) {
+        match conn::at_head(&out.state, legs, resp, at, want, slot) {
             Step::Stay => {}
             Step::Cut => {
                 out.cut = (head_at - out.start) as u32;
@@ -268,18 +284,22 @@ fn decide(out: &mut Out, c: &Connection) -> i64 {
                 }
             }
         }
-    } else if out.state.partial != 0 {
-        let _ = HEADS.remove(&HeadKey { conn: out.conn, direction: 0 });
     }
-    // The head goes on in this segment: to the owner, or to the leg that becomes it.
+    go_on(out, &facts, behind)
+}
+
+/// The head goes on in this segment: to the owner, or to the leg that becomes it.
+#[inline(always)]
+fn go_on(out: &mut Out, facts: &Facts, behind: u64) -> i64 {
     if out.want == WANT_BASELINE {
         count(Reason::HeadBaseline);
     }
-    if out.step == STEP_MORE {
+    if out.step == STEP_MORE && out.state.partial != 0 {
+        let _ = HEADS.remove(&HeadKey { conn: out.conn, direction: 0 });
         out.state.partial = 0;
     }
     let end = out.end;
-    out.state.consume(&facts, behind, end);
+    out.state.consume(facts, behind, end);
     i64::from(out.step != STEP_MORE)
 }
 
@@ -335,8 +355,7 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         }
         out.state.flags &= !CONN_UPGRADE;
     }
-    let Some(c) = CONNECTIONS.get_ptr(&out.conn) else { return 1 };
-    let len = fill(skb, out);
+    let len = fill_request(skb);
     if len == 0 {
         return reset(out, Reason::ErrLoad);
     }
@@ -345,10 +364,14 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         STATUS_INCOMPLETE if len as usize >= HEAD_MAX => reset(out, Reason::ResetHeadTooLong),
         STATUS_INCOMPLETE => gather(out, len),
         STATUS_COMPLETE | STATUS_UNREADABLE => {
-            // SAFETY: a map value; these fields do not change while the connection lives, or are checked at commit.
-            let c = unsafe { &*c };
-            find_route(c.service);
-            if status == STATUS_COMPLETE { decide(out, c) } else { unreadable(out, status) }
+            let service = out.service;
+            find_route(service);
+            if status != STATUS_COMPLETE {
+                return unreadable(out, status);
+            }
+            decide();
+            // Not the function's result: LLVM knows that it is 0 or 1, but the verifier does not.
+            i64::from(out.step != STEP_MORE)
         }
         _ => unreadable(out, status),
     }

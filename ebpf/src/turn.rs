@@ -12,6 +12,7 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
+    maps::{IN, OUT},
     skb::{self, SHOT, STOLEN},
 };
 
@@ -61,8 +62,12 @@ fn turn(skb: *mut __sk_buff, p: &Packet, seq: u32, ack: u32, flags: u8, redirect
 
 /// Resets the client whose packet is in hand: the packet becomes the reset. Its sequence number is what the client
 /// expects next (RFC 5961 3.2 wants it exact), which is what the packet acknowledges.
-#[inline(always)]
-pub fn reset_client(skb: *mut __sk_buff, p: &Packet) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reset_client(skb: *mut __sk_buff) -> i32 {
+    let Some(out) = OUT.get_ptr(0) else { return STOLEN };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let p = unsafe { &(*out).packet };
     if p.flags & flag::RST != 0 {
         return STOLEN;
     }
@@ -76,7 +81,11 @@ pub fn reset_client(skb: *mut __sk_buff, p: &Packet) -> i32 {
 }
 
 /// Acknowledges a segment of a parked leg that came again.
-#[inline(always)]
-pub fn acknowledge(skb: *mut __sk_buff, p: &Packet, rcv_nxt: u32, snd_nxt: u32) -> i32 {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn acknowledge(skb: *mut __sk_buff, rcv_nxt: u32, snd_nxt: u32) -> i32 {
+    let Some(w) = IN.get_ptr(0) else { return SHOT };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let p = unsafe { &(*w).packet };
     turn(skb, p, rcv_nxt, snd_nxt, flag::ACK, 0)
 }

@@ -270,63 +270,145 @@ pub struct OptionEdit {
     pub sack: u32,
 }
 
-/// Walks one option: returns the offset of the next one (or `len` at the end), after the edit.
-///
-/// A step, because the host owns the loop.
-#[inline(always)]
-pub fn option_step(o: &mut Options, at: usize, len: usize, edit: &OptionEdit, syn: &mut SynOptions) -> usize {
+/// A walk through the options of one segment, in steps that the host drives: at most [`OPTION_STEPS`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OptionWalk {
+    /// Offset of the next byte to look at.
+    pub at: u32,
+    /// How many bytes there are.
+    pub len: u32,
+    /// Bytes still to be replaced by NOPs.
+    pub nops: u32,
+    /// SACK edges still to be moved.
+    pub edges: u32,
+    /// What is done.
+    pub edit: OptionEdit,
+    /// What was read.
+    pub syn: SynOptions,
+}
+
+/// No walk takes more steps: each one moves on by a byte at least.
+pub const OPTION_STEPS: u32 = OPTIONS_MAX as u32 + 1;
+
+impl OptionWalk {
+    /// One step. Returns whether there is more to do.
+    #[inline(always)]
+    pub fn step(&mut self, o: &mut Options) -> bool {
+        use crate::abi::record::{OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE};
+        if self.at >= self.len {
+            return false;
+        }
+        let at = self.at as usize;
+        if self.nops != 0 {
+            o[at & MASK] = 1;
+            self.nops -= 1;
+            self.at += 1;
+            return true;
+        }
+        let four = |o: &Options, e: usize| [o[e & MASK], o[(e + 1) & MASK], o[(e + 2) & MASK], o[(e + 3) & MASK]];
+        if self.edges != 0 {
+            let new = u32::from_be_bytes(four(o, at)).wrapping_add(self.edit.sack).to_be_bytes();
+            o[at & MASK] = new[0];
+            o[(at + 1) & MASK] = new[1];
+            o[(at + 2) & MASK] = new[2];
+            o[(at + 3) & MASK] = new[3];
+            self.edges -= 1;
+            self.at += 4;
+            return true;
+        }
+        let [kind, size, third, fourth] = four(o, at);
+        if kind == 1 {
+            self.at += 1;
+            return true;
+        }
+        let size = u32::from(size);
+        if kind == 0 || size < 2 || self.at + size > self.len {
+            return false;
+        }
+        let mut strip = false;
+        match kind {
+            2 => self.syn.mss = u16::from_be_bytes([third, fourth]),
+            3 => {
+                self.syn.wscale = if third > 14 { 14 } else { third };
+                self.syn.options |= OPT_WSCALE;
+            }
+            4 => self.syn.options |= OPT_SACK,
+            5 if self.edit.sack != 0 => {
+                self.edges = (size - 2) / 4;
+                self.at += 2;
+                return true;
+            }
+            8 => {
+                self.syn.options |= OPT_TIMESTAMP;
+                strip = self.edit.strip_timestamp;
+            }
+            // MPTCP (RFC 8684), TCP Fast Open (RFC 7413) and its experimental form (RFC 6994)
+            30 | 34 | 254 => strip = self.edit.strip_multipath,
+            _ => {}
+        }
+        if strip {
+            self.nops = size;
+        } else {
+            self.at += size;
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
     use crate::abi::record::{OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE};
-    let kind = o[at & MASK];
-    if kind == 0 {
-        return len;
-    }
-    if kind == 1 {
-        return at + 1;
-    }
-    let size = o[(at + 1) & MASK] as usize;
-    if size < 2 || at + size > len {
-        return len;
-    }
-    let mut strip = false;
-    match kind {
-        2 if size == 4 => syn.mss = u16::from_be_bytes([o[(at + 2) & MASK], o[(at + 3) & MASK]]),
-        3 if size == 3 => {
-            let w = o[(at + 2) & MASK];
-            syn.wscale = if w > 14 { 14 } else { w };
-            syn.options |= OPT_WSCALE;
+
+    fn walk(bytes: &[u8], edit: OptionEdit) -> (Vec<u8>, SynOptions) {
+        let mut o = [0xee; 64];
+        o[..bytes.len()].copy_from_slice(bytes);
+        let mut w = OptionWalk { len: bytes.len() as u32, edit, ..OptionWalk::default() };
+        let mut steps = 0;
+        while w.step(&mut o) {
+            steps += 1;
+            assert!(steps <= OPTION_STEPS, "the walk is bounded");
         }
-        4 => syn.options |= OPT_SACK,
-        8 => {
-            strip = edit.strip_timestamp;
-            syn.options |= OPT_TIMESTAMP;
-        }
-        // MPTCP (RFC 8684), TCP Fast Open (RFC 7413) and its experimental form (RFC 6994)
-        30 | 34 | 254 => strip = edit.strip_multipath,
-        5 if edit.sack != 0 => {
-            let mut i = 0;
-            while i < 8 {
-                let e = at + 2 + i * 4;
-                if i * 4 + 6 <= size {
-                    let old = u32::from_be_bytes([o[e & MASK], o[(e + 1) & MASK], o[(e + 2) & MASK], o[(e + 3) & MASK]]);
-                    let new = old.wrapping_add(edit.sack).to_be_bytes();
-                    o[e & MASK] = new[0];
-                    o[(e + 1) & MASK] = new[1];
-                    o[(e + 2) & MASK] = new[2];
-                    o[(e + 3) & MASK] = new[3];
-                }
-                i += 1;
-            }
-        }
-        _ => {}
+        (o[..bytes.len()].to_vec(), w.syn)
     }
-    if strip {
-        let mut i = 0;
-        while i < OPTIONS_MAX {
-            if i < size {
-                o[(at + i) & MASK] = 1;
-            }
-            i += 1;
+
+    /// As Linux sends it: MSS 1460, SACK permitted, timestamps, NOP, window scale 7.
+    const SYN: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+
+    #[test]
+    fn a_syn_is_read() {
+        let (same, syn) = walk(&SYN, OptionEdit::default());
+        assert_eq!(same, SYN);
+        assert_eq!(syn, SynOptions { mss: 1460, wscale: 7, options: OPT_SACK | OPT_TIMESTAMP | OPT_WSCALE });
+    }
+
+    #[test]
+    fn timestamps_become_nops_and_the_rest_stays() {
+        let (new, _) = walk(&SYN, OptionEdit { strip_timestamp: true, ..OptionEdit::default() });
+        assert_eq!(new[..6], SYN[..6]);
+        assert_eq!(new[6..16], [1; 10]);
+        assert_eq!(new[16..], SYN[16..]);
+    }
+
+    #[test]
+    fn multipath_and_fast_open_become_nops() {
+        let (new, _) = walk(&[30, 4, 1, 2, 34, 2, 1, 1], OptionEdit { strip_multipath: true, ..OptionEdit::default() });
+        assert_eq!(new, [1; 8]);
+    }
+
+    #[test]
+    fn every_edge_of_sack_blocks_moves() {
+        let bytes = [1, 1, 5, 18, 0, 0, 0, 9, 0, 0, 0, 19, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1];
+        let (new, _) = walk(&bytes, OptionEdit { sack: 1, ..OptionEdit::default() });
+        assert_eq!(new, [1, 1, 5, 18, 0, 0, 0, 10, 0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 2]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_options_make_the_walk_endless_or_leave_their_bytes(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..=40), sack: u32, a: bool, b: bool
+        ) {
+            walk(&bytes, OptionEdit { strip_timestamp: a, strip_multipath: b, sack });
         }
     }
-    at + size
 }
