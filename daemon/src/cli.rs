@@ -105,7 +105,7 @@ pub struct AgentArgs {
     /// How log lines look.
     #[arg(long, value_enum, env = ENV_LOG_FORMAT, default_value_t)]
     pub log_format: LogFormat,
-    /// error, warn, info, debug or trace; or filters, as in "info,sidetrack::cold=debug".
+    /// error, warn, info, debug or trace; or filters by target, as in "info,sidetrack=debug".
     #[arg(long, value_name = "LEVEL", env = ENV_LOG_LEVEL, default_value = DEFAULT_LOG_LEVEL)]
     pub log_level: String,
 }

@@ -15,7 +15,7 @@ use sidetrack::{
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Agent(args) => agent(args),
+        Command::Agent(args) => agent(&args),
         Command::Purge(args) => purge(&args),
         Command::Routes(args) => cli::routes(&args).map_err(Into::into).and_then(|text| show(&text)),
         Command::Flows(args) => cli::flows(&args).map_err(Into::into).and_then(|text| show(&text)),
@@ -43,7 +43,7 @@ fn show(text: &str) -> anyhow::Result<()> {
     }
 }
 
-fn agent(args: AgentArgs) -> anyhow::Result<()> {
+fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     telemetry::init(args.log_format, &args.log_level)?;
     let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
     tracing::debug!(?config, routes = %args.routes.display(), netns = ?args.netns.netns_dirs, "configured");

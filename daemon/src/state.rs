@@ -87,3 +87,6 @@ pub(crate) fn seconds(from: u64, to: u64) -> f64 {
     let millis = Duration::from_nanos(to.saturating_sub(from)).as_millis();
     f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1_000.0
 }
+
+#[cfg(test)]
+mod tests;
