@@ -13,11 +13,13 @@ pub(super) fn table(routes: &Routes) -> String {
         return "no service is routed: the route table is empty, or was never read\n".into();
     }
     let mut table = output::table(&["SERVICE", "ADDRESSES", "KEY", "", "GOES TO"]);
+    let mut items = routes.items.iter().peekable();
     for service in &routes.services {
         let addresses = service.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         let head = || (Cell::new(&service.name), Cell::new(&addresses));
         let mut first = Some(head());
-        for route in routes.items.iter().filter(|route| route.service == service.name) {
+        // Both lists are sorted by the service's name.
+        while let Some(route) = items.next_if(|route| route.service == service.name) {
             let (name, addresses) = first.take().unwrap_or((Cell::new(""), Cell::new("")));
             let (arrow, to) = target(route);
             table.add_row([name, addresses, cell(&route.key, Tone::Ours), arrow, to]);

@@ -1,6 +1,6 @@
 //! `sidetrack routes`: which key leads where, at which service.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::Serialize;
 use sidetrack_splice::{
@@ -59,19 +59,23 @@ impl Routes {
     /// Reads them out of a snapshot.
     #[must_use]
     pub fn of(snapshot: &Snapshot) -> Self {
-        let addresses = |id| {
-            let ours = snapshot.services.iter().filter(|(_, service)| service.id == id);
-            let mut addresses: Vec<_> = ours.map(|(address, _)| socket_addr(*address)).collect();
+        let mut by_id: BTreeMap<u32, (Vec<SocketAddr>, usize)> = BTreeMap::new();
+        for (address, service) in &snapshot.services {
+            by_id.entry(service.id).or_default().0.push(socket_addr(*address));
+        }
+        for key in snapshot.routes.keys() {
+            by_id.entry(key.service).or_default().1 += 1;
+        }
+        for (addresses, _) in by_id.values_mut() {
             addresses.sort_unstable();
-            addresses
-        };
+        }
         let mut items: Vec<_> = snapshot
             .routes
             .iter()
             .map(|(key, route)| {
                 let mut item = RouteItem {
                     service: snapshot.names.service(key.service),
-                    addresses: addresses(key.service),
+                    addresses: by_id[&key.service].0.clone(),
                     key: key_text(key),
                     kind: if route.kind == ROUTE_FAIL { "fail" } else { "fork" },
                     endpoints: Vec::new(),
@@ -91,17 +95,13 @@ impl Routes {
             })
             .collect();
         items.sort_by(|a, b| (&a.service, &a.key).cmp(&(&b.service, &b.key)));
-        let mut ids: Vec<u32> = snapshot.services.values().map(|service| service.id).collect();
-        ids.extend(snapshot.routes.keys().map(|key| key.service));
-        ids.sort_unstable();
-        ids.dedup();
-        let service = |id| ServiceItem {
+        let service = |(id, (addresses, routes)): (u32, (Vec<SocketAddr>, usize))| ServiceItem {
             name: snapshot.names.service(id),
-            addresses: addresses(id),
-            routes: snapshot.routes.keys().filter(|key| key.service == id).count(),
+            addresses,
+            routes,
             id,
         };
-        let mut services: Vec<_> = ids.into_iter().map(service).collect();
+        let mut services: Vec<_> = by_id.into_iter().map(service).collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
         Self { items, services }
     }
