@@ -27,11 +27,11 @@ pub(crate) fn filters(config: &Config, filters: &mut [u64; 3]) {
         match carrier.kind {
             CARRIER_BAGGAGE => {
                 baggage |= bit(word);
-                fields |= const { 1 << swar::slot(swar::coarse(swar::ascii(b"baggage:"))) };
+                fields |= const { 1 << swar::slot(swar::coarse(swar::ascii(*b"baggage:"))) };
             }
             CARRIER_TRACESTATE => {
                 tracestate |= bit(word);
-                fields |= const { 1 << swar::slot(swar::coarse(swar::ascii(b"tracesta"))) };
+                fields |= const { 1 << swar::slot(swar::coarse(swar::ascii(*b"tracesta"))) };
             }
             CARRIER_HEADER => fields |= bit(swar::coarse(word)),
             _ => {}

@@ -83,7 +83,10 @@ pub enum Flow {
 /// What a head says about framing and carriers, and how far it was read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Head {
     /// `Content-Length`, with [`BODY_LENGTH`]. At most 2^63.
     pub length: u64,
@@ -147,7 +150,10 @@ pub struct Head {
 /// [`RouteKey::service`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Found {
     /// By number of the carrier in [`Config::carriers`].
     pub keys: [RouteKey; CARRIERS],
@@ -165,7 +171,7 @@ mod state {
     pub const BEGIN: u32 = 0;
     /// The rest of a request's method.
     pub const METHOD: u32 = 1;
-    /// The end of a request's first line.
+    /// The end of the first line.
     pub const TARGET: u32 = 2;
     /// The version at the end of a request's first line.
     pub const VERSION: u32 = 3;

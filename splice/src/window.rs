@@ -16,7 +16,10 @@ const _: () = assert!(WORDS.is_power_of_two());
 /// are told a length.
 #[repr(C)]
 #[derive(Clone, Copy)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Window {
     /// The bytes, eight a word, the first in the lowest byte.
     pub words: [u64; WORDS + SPARE],
@@ -65,6 +68,7 @@ impl Window {
     /// A window that holds the first [`HEAD_MAX`] of `bytes`, and their number.
     #[cfg(any(test, feature = "std"))]
     #[must_use]
+    #[expect(clippy::large_stack_arrays, reason = "16 KiB on a stack of user space")]
     pub fn of(bytes: &[u8]) -> (Box<Self>, u32) {
         let bytes = &bytes[..bytes.len().min(HEAD_MAX)];
         // what is left over must never be read: fill with what would mislead most

@@ -55,10 +55,10 @@ pub fn first(head: &mut Head, window: &Window, config: &Config) -> Flow {
     }
     carrier::filters(config, &mut head.filters);
     head.filters[0] |= field::FIXED;
-    if word & low_bytes(5) == ascii(b"HEAD \0\0\0") {
+    if word & low_bytes(5) == ascii(*b"HEAD \0\0\0") {
         head.flags |= FLAG_HEAD;
     }
-    if word == ascii(b"CONNECT ") {
+    if word == ascii(*b"CONNECT ") {
         head.flags |= FLAG_CONNECT;
     }
     head.go(state::METHOD)
@@ -89,7 +89,7 @@ pub fn method(head: &mut Head, window: &Window) -> Flow {
     Flow::More
 }
 
-/// Finds the end of a request's first line.
+/// Finds the end of the first line. Of a response's, nothing is left to read.
 #[inline(always)]
 pub fn target(head: &mut Head, window: &Window) -> Flow {
     match swar::find(window, head.at, b'\n', b'\n') {
@@ -97,7 +97,7 @@ pub fn target(head: &mut Head, window: &Window) -> Flow {
             head.stop = end;
             head.line = end + 1;
             head.at = end + 1;
-            head.go(state::VERSION)
+            head.go(if head.kind == REQUEST { state::VERSION } else { state::LINE })
         }
         Search::From(at) if at < head.len => {
             head.at = at;
@@ -123,7 +123,7 @@ pub fn version(head: &mut Head, window: &Window) -> Flow {
         return head.done(STATUS_NOT_HTTP);
     }
     let version = window.eight(head.stop - 8);
-    if version == ascii(b"HTTP/2.0") && window.eight(head.start) & low_bytes(6) == ascii(b"PRI * \0\0") {
+    if version == ascii(*b"HTTP/2.0") && window.eight(head.start) & low_bytes(6) == ascii(*b"PRI * \0\0") {
         return head.done(STATUS_HTTP2);
     }
     if !version_one(head, version) {
@@ -139,17 +139,17 @@ const fn version_one(head: &mut Head, word: u64) -> bool {
     if minor == b'0' {
         head.flags |= FLAG_HTTP10;
     }
-    word & low_bytes(7) == ascii(b"HTTP/1.\0") && minor.is_ascii_digit()
+    word & low_bytes(7) == ascii(*b"HTTP/1.\0") && minor.is_ascii_digit()
 }
 
-/// Reads version and code of a response. The rest of its line is passed over as one without meaning.
+/// Reads version and code of a response.
 #[inline(always)]
 fn status_line(head: &mut Head, window: &Window) -> Flow {
     let at = head.at;
     let have = head.len - at;
     let word = window.eight(at);
     // `HTTP/1.` as far as it is there
-    if (word ^ ascii(b"HTTP/1.\0")) & low_bytes(if have < 7 { have } else { 7 }) != 0 {
+    if (word ^ ascii(*b"HTTP/1.\0")) & low_bytes(if have < 7 { have } else { 7 }) != 0 {
         return head.done(STATUS_NOT_HTTP);
     }
     // and the code with the byte behind it
@@ -157,7 +157,7 @@ fn status_line(head: &mut Head, window: &Window) -> Flow {
         return head.done(STATUS_INCOMPLETE);
     }
     let code = window.eight(at + 8);
-    let digit = |i: u32| ((code >> (i * 8)) as u8).wrapping_sub(b'0') as u32;
+    let digit = |i: u32| u32::from(((code >> (i * 8)) as u8).wrapping_sub(b'0'));
     let (a, b, c) = (digit(1), digit(2), digit(3));
     let behind = (code >> 32) as u8;
     if !version_one(head, word)
@@ -172,5 +172,5 @@ fn status_line(head: &mut Head, window: &Window) -> Flow {
     }
     head.code = a * 100 + b * 10 + c;
     head.at = at + 12;
-    head.go(state::LINE)
+    head.go(state::TARGET)
 }

@@ -37,9 +37,7 @@ mod state {
     /// This byte cannot stand here.
     pub const BAD: u32 = 15;
 }
-use state::{
-    BAD, DATA_END, DATA_LF, DIGITS, END, EXTENSION, SIZE, SIZE_END, SIZED, TRAILER, TRAILER_CR, TRAILER_LINE,
-};
+use state::{BAD, DATA_END, DATA_LF, DIGITS, END, EXTENSION, SIZE, SIZE_END, SIZED, TRAILER, TRAILER_CR, TRAILER_LINE};
 
 /// What a kind of byte leads to: four bits for each state, the first in the lowest. One number for each kind, because
 /// the verifier then has one state to follow for each byte, where a branch for each transition gave it nine.

@@ -51,7 +51,7 @@ pub const FIXED: u64 = {
     let mut filter = 0;
     let mut i = 0;
     while i < names.len() {
-        filter |= 1 << swar::slot(swar::coarse(ascii(names[i])));
+        filter |= 1 << swar::slot(swar::coarse(ascii(*names[i])));
         i += 1;
     }
     filter
@@ -66,22 +66,22 @@ pub fn name(head: &mut Head, window: &Window) -> Flow {
     }
     let mark = head.mark;
     let word = lower(window.eight(mark));
-    let (field, len) = if word == ascii(b"content-") && lower(window.eight(mark + 6)) == ascii(b"t-length") {
+    let (field, len) = if word == ascii(*b"content-") && lower(window.eight(mark + 6)) == ascii(*b"t-length") {
         (LENGTH, 14)
-    } else if word == ascii(b"transfer")
-        && lower(window.eight(mark + 8)) == ascii(b"-encodin")
-        && lower(window.eight(mark + 9)) == ascii(b"encoding")
+    } else if word == ascii(*b"transfer")
+        && lower(window.eight(mark + 8)) == ascii(*b"-encodin")
+        && lower(window.eight(mark + 9)) == ascii(*b"encoding")
     {
         (CODING, 17)
-    } else if word == ascii(b"connecti") && lower(window.eight(mark + 2)) == ascii(b"nnection") {
+    } else if word == ascii(*b"connecti") && lower(window.eight(mark + 2)) == ascii(*b"nnection") {
         (CONNECTION, 10)
-    } else if word & first(6) == ascii(b"expect\0\0") {
+    } else if word & first(6) == ascii(*b"expect\0\0") {
         (EXPECT, 6)
-    } else if word & first(7) == ascii(b"upgrade\0") {
+    } else if word & first(7) == ascii(*b"upgrade\0") {
         (UPGRADE, 7)
-    } else if word & first(7) == ascii(b"baggage\0") {
+    } else if word & first(7) == ascii(*b"baggage\0") {
         (BAGGAGE, 7)
-    } else if word == ascii(b"tracesta") && lower(window.eight(mark + 2)) == ascii(b"acestate") {
+    } else if word == ascii(*b"tracesta") && lower(window.eight(mark + 2)) == ascii(*b"acestate") {
         (TRACESTATE, 10)
     } else {
         (OTHER, 0)

@@ -37,7 +37,7 @@ pub fn item(head: &mut Head, window: &Window) -> Flow {
             }
         }
         field::CODING => {
-            let chunked = lower(word) & first(7) == ascii(b"chunked\0") && ends(head, window, at + 7);
+            let chunked = lower(word) & first(7) == ascii(*b"chunked\0") && ends(head, window, at + 7);
             head.coding = match (head.coding, chunked) {
                 (field::TE_NONE | field::TE_OTHER, true) => field::TE_CHUNKED,
                 (field::TE_NONE | field::TE_OTHER, false) => field::TE_OTHER,
@@ -46,19 +46,19 @@ pub fn item(head: &mut Head, window: &Window) -> Flow {
             };
         }
         field::CONNECTION => {
-            if lower(word) & first(5) == ascii(b"close\0\0\0") && ends(head, window, at + 5) {
+            if lower(word) & first(5) == ascii(*b"close\0\0\0") && ends(head, window, at + 5) {
                 head.flags |= FLAG_CLOSE;
             }
-            if lower(word) == ascii(b"keep-ali")
-                && lower(window.eight(at + 2)) == ascii(b"ep-alive")
+            if lower(word) == ascii(*b"keep-ali")
+                && lower(window.eight(at + 2)) == ascii(*b"ep-alive")
                 && ends(head, window, at + 10)
             {
                 head.flags |= FLAG_KEEP_ALIVE;
             }
         }
         _ => {
-            if lower(word) == ascii(b"100-cont")
-                && lower(window.eight(at + 4)) == ascii(b"continue")
+            if lower(word) == ascii(*b"100-cont")
+                && lower(window.eight(at + 4)) == ascii(*b"continue")
                 && ends(head, window, at + 12)
             {
                 head.flags |= FLAG_EXPECT;

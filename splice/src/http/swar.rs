@@ -44,8 +44,8 @@ pub const fn first(n: u32) -> u64 {
 }
 
 /// Eight bytes of ASCII as a word.
-pub const fn ascii(text: &[u8; 8]) -> u64 {
-    u64::from_le_bytes(*text)
+pub const fn ascii(text: [u8; 8]) -> u64 {
+    u64::from_le_bytes(text)
 }
 
 /// The number of the first byte that is set in a mask other than zero. BPF has no instruction that counts zeros; this
