@@ -101,6 +101,19 @@ fn without_offload_it_arrives_as_segments_with_right_checksums() {
 }
 
 #[test]
+fn a_packet_socket_is_handed_no_packet() {
+    let lab = Lab::new();
+    lab.pair();
+    let (a, b) = (lab.pod("a"), lab.pod("b"));
+    let (from, to, mut capture) = (open(&a), open(&b), Capture::of(&b));
+    from.send(&make(&between(&a, &b, true, b"x"))).expect("sent");
+    capture.next(|f| f.payload() == b"x");
+    let socket = to.socket.as_ref().expect("open");
+    let mut room = [mem::MaybeUninit::uninit(); 1];
+    assert_eq!(socket.recv(&mut room).map_err(|e| e.kind()), Err(io::ErrorKind::WouldBlock));
+}
+
+#[test]
 fn each_frame_carries_its_mark_past_the_egress_hook() {
     let lab = Lab::new();
     lab.pair();
