@@ -169,9 +169,9 @@ fn heads_inside_bodies_are_bodies(
 
 /// In 32 bits the sequence numbers of such a body come round, and its bytes would be read as heads.
 #[rstest]
-fn a_body_of_five_gibibytes_is_a_body_to_its_end(
-    #[values((None, KEY), (Some(KEY), OTHER_KEY))] (key, inside): (Option<&str>, &str),
-) -> Result<()> {
+#[case::unkeyed(None, KEY)]
+#[case::keyed(Some(KEY), OTHER_KEY)]
+fn a_body_of_five_gibibytes_is_a_body_to_its_end(#[case] key: Option<&str>, #[case] inside: &str) -> Result<()> {
     const LENGTH: u64 = 5 << 30;
     let Some(scene) = Scene::open("five-gibibytes", RENO)? else { return Ok(()) };
     let agent = scene.agent()?;

@@ -218,7 +218,7 @@ fn a_hot_leg_that_dies_without_a_word_is_given_up(#[values(BBR, RENO)] congestio
 fn a_parked_leg_that_idles_is_closed_and_dialled_again_when_needed() -> Result<()> {
     let Some(scene) = Scene::open("idle", BBR)? else { return Ok(()) };
     let config = scene.lab.dir().join("config.yaml");
-    let text = "apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\nspec:\n  limits:\n    parkedIdle: 1s\n";
+    let text = "apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\nspec:\n  parkedIdle: 1s\n";
     std::fs::write(&config, text)?;
     let agent = Agent::start_with(&scene.lab, &scene.routes(), &["--config", &config.to_string_lossy()])?;
     agent.wait_attached(["client"])?;

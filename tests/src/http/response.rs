@@ -4,6 +4,7 @@ use super::{HttpError, Result};
 use crate::digest::{Digest, body};
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ impl Head {
 }
 
 /// A whole response.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Response {
     /// Status line and headers.
     pub head: Head,
@@ -98,6 +99,15 @@ pub struct Answer {
     pub length: u64,
     /// Their digest.
     pub digest: String,
+}
+
+impl fmt::Debug for Response {
+    /// The body as text, and no more of it than a person would read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.body[..self.body.len().min(200)]);
+        let Head { status, headers } = &self.head;
+        write!(f, "{status} {headers:?} after {:?}, {} bytes: {text:?}", self.interim, self.digest.len())
+    }
 }
 
 impl Response {
