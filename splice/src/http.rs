@@ -34,7 +34,7 @@ pub const STATUS_MORE: u32 = 0;
 pub const STATUS_INCOMPLETE: u32 = 1;
 /// A head was read, [`Head::end`] is just behind it.
 pub const STATUS_COMPLETE: u32 = 2;
-/// HTTP/1, but its framing is ambiguous or wrong.
+/// HTTP/1, but its framing is ambiguous or wrong. The keys of a request were read all the same, to the end of its head.
 pub const STATUS_UNREADABLE: u32 = 3;
 /// The first bytes cannot become a head.
 pub const STATUS_NOT_HTTP: u32 = 4;
@@ -138,8 +138,8 @@ pub struct Head {
     coding: u32,
     /// Bytes of the key that were decoded.
     out: u32,
-    /// Not zero: there was a `Content-Length`.
-    sized: u32,
+    /// `SEEN_` bits.
+    seen: u32,
     /// The number that is being read.
     number: u64,
     /// Filters of names that matter, by [`swar::slot`]: field names, members of `baggage`, members of `tracestate`.
@@ -164,6 +164,11 @@ impl Default for Found {
         Self { keys: [RouteKey { service: 0, key: [0; 64] }; CARRIERS] }
     }
 }
+
+/// There was a `Content-Length`.
+const SEEN_LENGTH: u32 = 1;
+/// There was something that makes the framing ambiguous or wrong.
+const SEEN_FAULT: u32 = 2;
 
 /// What [`step`] can be at: four times the number of the part, and more.
 mod state {
@@ -247,7 +252,7 @@ impl Head {
         fresh: 0,
         coding: field::TE_NONE,
         out: 0,
-        sized: 0,
+        seen: 0,
         number: 0,
         filters: [0; 3],
     };
@@ -264,6 +269,12 @@ impl Head {
     const fn done(&mut self, status: u32) -> Flow {
         self.status = status;
         Flow::Done
+    }
+
+    /// The head's framing cannot be relied on. Reading goes on: whether it holds a key decides what becomes of it.
+    #[inline(always)]
+    const fn fault(&mut self) {
+        self.seen |= SEEN_FAULT;
     }
 
     /// Goes on in another state.

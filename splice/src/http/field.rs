@@ -1,7 +1,7 @@
 //! Which field a line is.
 
 use super::{
-    FLAG_UPGRADE, Flow, Head, REQUEST, STATUS_UNREADABLE, begin, state,
+    FLAG_UPGRADE, Flow, Head, REQUEST, begin, state,
     swar::{self, ascii, first, lower},
     value::is_space,
 };
@@ -101,7 +101,8 @@ pub fn name(head: &mut Head, window: &Window) -> Flow {
     } else {
         head.last = FRAMING;
         if behind != b':' {
-            return head.done(STATUS_UNREADABLE);
+            head.fault();
+            return resume(head);
         }
     }
     head.field = field;

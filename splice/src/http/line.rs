@@ -1,8 +1,8 @@
 //! Finding lines, and the end of the head.
 
 use super::{
-    BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_REST, FLAG_HTTP10, Flow, Head, REQUEST, STATUS_COMPLETE,
-    STATUS_INCOMPLETE, STATUS_UNREADABLE, field, state,
+    BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_REST, FLAG_HTTP10, Flow, Head, REQUEST, SEEN_FAULT, SEEN_LENGTH,
+    STATUS_COMPLETE, STATUS_INCOMPLETE, STATUS_UNREADABLE, field, state,
     swar::{self, Search},
 };
 use crate::window::Window;
@@ -55,7 +55,7 @@ pub fn end(head: &mut Head, window: &Window) -> Flow {
 #[inline(always)]
 const fn fold(head: &mut Head) -> Flow {
     match head.last {
-        field::START | field::FRAMING => return head.done(STATUS_UNREADABLE),
+        field::START | field::FRAMING => head.fault(),
         field::CARRIER => {
             head.found &= !head.fresh;
             head.invalid += 1;
@@ -70,14 +70,18 @@ const fn fold(head: &mut Head) -> Flow {
 #[inline(always)]
 const fn finish(head: &mut Head) -> Flow {
     let old = head.flags & FLAG_HTTP10 != 0;
+    let sized = head.seen & SEEN_LENGTH != 0;
+    if head.seen & SEEN_FAULT != 0 {
+        return head.done(STATUS_UNREADABLE);
+    }
     head.body = match (head.kind, head.coding) {
         // section 6.1: a transfer coding in HTTP/1.0 is faulty framing
         (REQUEST, field::TE_CHUNKED) if !old => BODY_CHUNKED,
-        (REQUEST, field::TE_NONE) if head.sized != 0 => BODY_LENGTH,
+        (REQUEST, field::TE_NONE) if sized => BODY_LENGTH,
         (REQUEST, field::TE_NONE) => BODY_NONE,
         (REQUEST, _) => return head.done(STATUS_UNREADABLE),
         (_, field::TE_CHUNKED) if !old => BODY_CHUNKED,
-        (_, field::TE_NONE) if head.sized != 0 => BODY_LENGTH,
+        (_, field::TE_NONE) if sized => BODY_LENGTH,
         _ => BODY_REST,
     };
     head.done(STATUS_COMPLETE)

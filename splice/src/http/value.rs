@@ -1,7 +1,7 @@
 //! Values: lengths and keys.
 
 use super::{
-    Flow, Found, Head, STATUS_UNREADABLE,
+    Flow, Found, Head, SEEN_LENGTH,
     field::{self, resume},
     state,
     swar::{self, first},
@@ -41,7 +41,8 @@ pub fn trim(head: &mut Head, window: &Window) -> Flow {
     }
     if head.field == field::LENGTH {
         if head.stop == head.mark {
-            return head.done(STATUS_UNREADABLE);
+            head.fault();
+            return resume(head);
         }
         head.number = 0;
         return head.go(state::DIGITS);
@@ -56,17 +57,18 @@ pub fn digits(head: &mut Head, window: &Window) -> Flow {
     let mut i = 0;
     while i < 8 {
         if head.mark >= head.stop {
-            if head.sized != 0 && head.length != head.number {
-                return head.done(STATUS_UNREADABLE);
+            if head.seen & SEEN_LENGTH != 0 && head.length != head.number {
+                head.fault();
             }
-            head.sized = 1;
+            head.seen |= SEEN_LENGTH;
             head.length = head.number;
             return resume(head);
         }
         let digit = (word as u8).wrapping_sub(b'0');
         // one more digit must not reach 2^63: positions are sums of lengths
         if digit > 9 || head.number >= 1 << 59 {
-            return head.done(STATUS_UNREADABLE);
+            head.fault();
+            return resume(head);
         }
         head.number = head.number * 10 + u64::from(digit);
         head.mark += 1;

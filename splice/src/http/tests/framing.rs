@@ -145,6 +145,16 @@ fn what_hides_a_framing_field_cannot_be_read() {
 }
 
 #[test]
+fn the_keys_of_a_head_that_cannot_be_read_are_read() {
+    let text = "POST / HTTP/1.1\r\nContent-Length: 5, 5\r\n\r\n";
+    for len in 0..text.len() {
+        assert_eq!(status(&text[..len]), STATUS_INCOMPLETE, "{len}");
+    }
+    let (head, found) = fields("Content-Length : 5\r\n x\r\nContent-Length: 5, 5\r\nbaggage: sidetrack=k1");
+    assert_eq!((head.status, keys(&head, &found)), (STATUS_UNREADABLE, vec![(0, "k1".into())]));
+}
+
+#[test]
 fn flags_are_read() {
     let flags = |text: &str| request(format!("{text}\r\n\r\n")).0.flags;
     assert_eq!(flags("GET / HTTP/1.1"), 0);

@@ -21,11 +21,22 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What [`super::read`] read. Of a head that was not read to its end only the status counts.
+    /// What [`super::read`] read. Of a head that was not read to its end only the status counts, and of one that cannot
+    /// be read the end and the keys count too.
     pub fn of(head: &Head, found: &Found) -> Self {
         let status = head.status;
-        if status != STATUS_COMPLETE {
+        if status != STATUS_COMPLETE && (status != STATUS_UNREADABLE || head.end == 0) {
             return Self { status, ..Self::default() };
+        }
+        if status == STATUS_UNREADABLE {
+            return Self {
+                status,
+                end: head.end as usize,
+                keys: keys(head, found),
+                invalid: head.invalid,
+                duplicate: head.duplicate,
+                ..Self::default()
+            };
         }
         Self {
             status,
@@ -54,6 +65,7 @@ struct Reader {
     fresh: Vec<usize>,
     invalid: u32,
     duplicate: u32,
+    fault: bool,
 }
 
 const FRAMING: [&str; 5] = ["content-length", "transfer-encoding", "connection", "expect", "upgrade"];
@@ -115,8 +127,19 @@ impl Reader {
             end += line.len();
             let content = content.strip_suffix(b"\r").unwrap_or(content);
             if content.is_empty() {
-                let (body, length) = self.body()?;
+                let framing = self.body();
                 let keys = std::mem::take(&mut self.keys).into_iter().collect();
+                let (invalid, duplicate) = (self.invalid, self.duplicate);
+                let Some((body, length)) = framing else {
+                    return Ok(Outcome {
+                        status: STATUS_UNREADABLE,
+                        end,
+                        keys,
+                        invalid,
+                        duplicate,
+                        ..Outcome::default()
+                    });
+                };
                 return Ok(Outcome {
                     status: STATUS_COMPLETE,
                     start: blank,
@@ -126,15 +149,15 @@ impl Reader {
                     flags: self.flags,
                     code,
                     keys,
-                    invalid: self.invalid,
-                    duplicate: self.duplicate,
+                    invalid,
+                    duplicate,
                 });
             }
             if content[0] == b' ' || content[0] == b'\t' {
-                self.folded(first, previous.take().as_deref())?;
+                self.folded(first, previous.take().as_deref());
             } else {
                 let name = content.split(|b| !is_token(*b)).next().unwrap_or(&[]).to_ascii_lowercase();
-                previous = self.field(&name, &content[name.len()..])?.then_some(name);
+                previous = self.field(&name, &content[name.len()..]).then_some(name);
             }
             first = false;
         }
@@ -193,21 +216,16 @@ impl Reader {
         Ok([a, b, c].iter().fold(0, |n, d| n * 10 + u32::from(**d - b'0')))
     }
 
-    fn folded(&mut self, first: bool, previous: Option<&[u8]>) -> Result<(), u32> {
-        if first {
-            return Err(STATUS_UNREADABLE);
-        }
-        let Some(name) = previous else { return Ok(()) };
-        if FRAMING.iter().any(|f| f.as_bytes() == name) {
-            return Err(STATUS_UNREADABLE);
-        }
+    fn folded(&mut self, first: bool, previous: Option<&[u8]>) {
+        self.fault |= first;
+        let Some(name) = previous else { return };
+        self.fault |= FRAMING.iter().any(|f| f.as_bytes() == name);
         if self.carries(name) {
             self.invalid += 1;
             for carrier in self.fresh.drain(..) {
                 self.keys.remove(&carrier);
             }
         }
-        Ok(())
     }
 
     fn carries(&self, name: &[u8]) -> bool {
@@ -219,15 +237,13 @@ impl Reader {
     }
 
     /// Reads one line; whether its name means something to a folded one behind it.
-    fn field(&mut self, name: &[u8], rest: &[u8]) -> Result<bool, u32> {
+    fn field(&mut self, name: &[u8], rest: &[u8]) -> bool {
         let framing = FRAMING.iter().any(|f| f.as_bytes() == name);
         let carries = self.carries(name);
         let Some(value) = rest.strip_prefix(b":") else {
-            if framing {
-                return Err(STATUS_UNREADABLE);
-            }
+            self.fault |= framing;
             self.invalid += u32::from(carries);
-            return Ok(false);
+            return framing;
         };
         if carries {
             self.fresh.clear();
@@ -240,16 +256,12 @@ impl Reader {
         match name {
             b"content-length" => {
                 let digits = trim(value);
-                if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-                    return Err(STATUS_UNREADABLE);
-                }
-                let length = digits.iter().try_fold(0_u64, |n, d| {
-                    (n < 1 << 59).then(|| n * 10 + u64::from(d - b'0')).ok_or(STATUS_UNREADABLE)
-                })?;
-                if self.length.is_some_and(|l| l != length) {
-                    return Err(STATUS_UNREADABLE);
-                }
-                self.length = Some(length);
+                let length = digits
+                    .iter()
+                    .try_fold(0_u64, |n, d| (n < 1 << 59 && d.is_ascii_digit()).then(|| n * 10 + u64::from(d - b'0')));
+                let differs = self.length.is_some() && self.length != length;
+                self.fault |= digits.is_empty() || length.is_none() || differs;
+                self.length = length;
             }
             b"transfer-encoding" => self.codings.get_or_insert_default().extend(tokens),
             b"connection" => {
@@ -276,7 +288,7 @@ impl Reader {
             }
             _ => {}
         }
-        Ok(framing || carries)
+        framing || carries
     }
 
     fn baggage(&mut self, member: &[u8]) {
@@ -311,16 +323,20 @@ impl Reader {
         }
     }
 
-    fn body(&mut self) -> Result<(u32, u64), u32> {
+    /// What follows the head; nothing, if that cannot be said.
+    fn body(&mut self) -> Option<(u32, u64)> {
+        if self.fault {
+            return None;
+        }
         self.flags |= if self.http10 { FLAG_HTTP10 } else { 0 };
         let length = self.length.unwrap_or(0);
         let chunked = |c: &Vec<String>| {
             c.last().is_some_and(|l| l == "chunked") && c.iter().filter(|l| *l == "chunked").count() == 1
         };
-        Ok(match (&self.codings, self.length) {
+        Some(match (&self.codings, self.length) {
             (Some(codings), _) if chunked(codings) && !self.http10 => (BODY_CHUNKED, length),
             (Some(_), _) if self.response => (BODY_REST, length),
-            (Some(_), _) => return Err(STATUS_UNREADABLE),
+            (Some(_), _) => return None,
             (None, Some(length)) => (BODY_LENGTH, length),
             (None, None) => (if self.response { BODY_REST } else { BODY_NONE }, 0),
         })
