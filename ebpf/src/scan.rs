@@ -2,7 +2,7 @@
 //!
 //! The functions are global: the verifier checks each one by itself, once, whoever calls it.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{bindings::__sk_buff, btf_maps::PerCpuArray, helpers::generated as h, macros::btf_map};
 use sidetrack_splice::{
@@ -42,8 +42,8 @@ pub const CHUNKS_MORE: u32 = chunk::Flow::More as u32;
 /// This is no chunked body.
 pub const CHUNKS_BAD: u32 = chunk::Flow::Bad as u32;
 
-/// Steps that 64 KiB of the smallest chunks take, twice over.
-const CHUNK_STEPS: u32 = 32768;
+/// Steps that 512 KiB of the smallest chunks take, the largest packet of BIG TCP, twice over.
+const CHUNK_STEPS: u32 = 1 << 18;
 
 /// Copies `len` bytes of the packet, from `from` on, into the window at `at`. Whether that went well; not if they
 /// would not fit.
@@ -120,8 +120,15 @@ parts! {
 #[inline(never)]
 pub extern "C" fn scan_head(from: u32, len: u32, kind: u32) -> u32 {
     let Some(work) = WORK.get_ptr_mut(0) else { return STATUS_MORE };
-    // SAFETY: as in the parts; the reference ends before the loop.
-    unsafe { (*work).head.start(from, len, kind) };
+    // SAFETY: the head is made of integers, its size is a multiple of theirs, and zero is a value of each. Volatile: else
+    // the compiler calls a `memset` that goes by bytes.
+    unsafe {
+        let words = (&raw mut (*work).head).cast::<u64>();
+        for i in 0..size_of::<Head>() / 8 {
+            words.add(i).write_volatile(0);
+        }
+        (*work).head.start_zeroed(from, len, kind);
+    }
     // SAFETY: the callback uses no context.
     unsafe { h::bpf_loop(http::STEPS, head_callback as *mut c_void, core::ptr::null_mut(), 0) };
     // SAFETY: the value is there; no reference to it is alive.
@@ -151,17 +158,23 @@ unsafe extern "C" fn chunk_callback(_i: u64, ctx: *mut c_void) -> i64 {
     let mut valid = if left > chunk::BLOCK as i64 { chunk::BLOCK as u64 } else { left as u64 };
     // SAFETY: arithmetic on one register: 1..=16, proven where the helper gets it.
     unsafe { core::arch::asm!("{n} += -1", "{n} &= 15", "{n} += 1", n = inout(reg) valid) };
-    let mut block = [0_u64; chunk::BLOCK / 8];
+    // Written in words: the helper wants all of it written before, and the compiler would call a `memset` by bytes.
+    let mut block = MaybeUninit::<[u64; chunk::BLOCK / 8]>::uninit();
+    let words = block.as_mut_ptr().cast::<u64>();
+    // SAFETY: both words are the block's.
+    unsafe {
+        words.write_volatile(0);
+        words.add(1).write_volatile(0);
+    }
     let at = context.at.wrapping_add(ahead as u32);
     // SAFETY: the block has room for 16 bytes.
-    if unsafe { h::bpf_skb_load_bytes(context.skb.cast(), at, block.as_mut_ptr().cast(), valid as u32) } != 0 {
+    if unsafe { h::bpf_skb_load_bytes(context.skb.cast(), at, words.cast(), valid as u32) } != 0 {
         context.flow = CHUNKS_BAD;
         return 1;
     }
-    let mut bytes = [0; chunk::BLOCK];
-    bytes[..8].copy_from_slice(&block[0].to_le_bytes());
-    bytes[8..].copy_from_slice(&block[1].to_le_bytes());
-    context.flow = chunk::step(framing, &bytes, valid as u32) as u32;
+    // SAFETY: the block is written, and its bytes are bytes.
+    let bytes = unsafe { &*words.cast::<[u8; chunk::BLOCK]>() };
+    context.flow = chunk::step(framing, bytes, valid as u32) as u32;
     i64::from(context.flow != CHUNKS_MORE)
 }
 
@@ -183,5 +196,9 @@ unsafe extern "C" fn scan_chunks(skb: *mut __sk_buff, at: u32, base: u64, end: u
     let mut context = Chunks { skb, framing, base, end, at, flow: CHUNKS_MORE };
     // SAFETY: the context outlives the loop.
     unsafe { h::bpf_loop(CHUNK_STEPS, chunk_callback as *mut c_void, (&raw mut context).cast(), 0) };
+    // SAFETY: lent by the caller; the loop has ended.
+    if context.flow == CHUNKS_MORE && unsafe { (*framing).pos } < end {
+        return CHUNKS_BAD;
+    }
     context.flow
 }

@@ -222,40 +222,22 @@ macro_rules! stage {
 impl Head {
     /// Begins with a head in `from..len` of the window. The result of an earlier one is gone.
     #[inline(always)]
-    pub const fn start(&mut self, from: u32, len: u32, kind: u32) {
-        let len = if len > HEAD_MAX as u32 { HEAD_MAX as u32 } else { len };
-        *self = Self { status: STATUS_MORE, kind, start: from, len, at: from, line: from, ..Self::EMPTY };
+    pub fn start(&mut self, from: u32, len: u32, kind: u32) {
+        *self = Self::default();
+        self.start_zeroed(from, len, kind);
     }
 
-    const EMPTY: Self = Self {
-        length: 0,
-        status: STATUS_MORE,
-        kind: REQUEST,
-        start: 0,
-        end: 0,
-        body: BODY_NONE,
-        flags: 0,
-        code: 0,
-        found: 0,
-        invalid: 0,
-        duplicate: 0,
-        state: state::BEGIN,
-        len: 0,
-        at: 0,
-        line: 0,
-        limit: 0,
-        mark: 0,
-        stop: 0,
-        index: 0,
-        field: field::OTHER,
-        last: field::START,
-        fresh: 0,
-        coding: field::TE_NONE,
-        out: 0,
-        seen: 0,
-        number: 0,
-        filters: [0; 3],
-    };
+    /// As [`Self::start`], where all of it is zero already: in the kernel, to which the compiler would add a call of a
+    /// `memset` that goes by bytes.
+    #[inline(always)]
+    pub const fn start_zeroed(&mut self, from: u32, len: u32, kind: u32) {
+        self.kind = kind;
+        self.start = from;
+        self.len = if len > HEAD_MAX as u32 { HEAD_MAX as u32 } else { len };
+        self.at = from;
+        self.line = from;
+        self.last = field::START;
+    }
 
     /// The number of the [`part`] that goes on.
     #[inline(always)]
@@ -307,8 +289,12 @@ pub fn part<const N: u32>(head: &mut Head, found: &mut Found, window: &Window, c
             stage!(head.state == state::OWN, field::own(head, window, config));
         }
         3 => {
-            stage!(head.state == state::SKIP, list::skip(head, window));
-            stage!(head.state == state::ITEM, list::item(head, window));
+            let mut n = 0;
+            while n < list::MEMBERS {
+                n += 1;
+                stage!(head.state == state::SKIP, list::skip(head, window));
+                stage!(head.state == state::ITEM, list::item(head, window));
+            }
         }
         4 => stage!(head.state == state::MEMBER, list::member(head, window, config)),
         5 => {

@@ -36,7 +36,7 @@ pub const EXPECT: u32 = 10;
 /// `Upgrade`.
 const UPGRADE: u32 = 11;
 
-/// No transfer coding.
+/// No transfer coding. Zero, as all that a head begins with is, but for [`START`].
 pub const TE_NONE: u32 = 0;
 /// The last one is `chunked`, and no other is.
 pub const TE_CHUNKED: u32 = 1;

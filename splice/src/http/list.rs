@@ -13,6 +13,9 @@ use crate::{
     window::Window,
 };
 
+/// Members that one step can step over.
+pub const MEMBERS: usize = 4;
+
 /// Finds the start of a member, and looks at it.
 #[inline(always)]
 pub fn item(head: &mut Head, window: &Window) -> Flow {

@@ -87,6 +87,11 @@ pub fn key(head: &mut Head, found: &mut Found, window: &Window) -> Flow {
         return after(head);
     }
     let len = head.stop.wrapping_sub(head.mark);
+    // three bytes for each of a key's at most
+    if len == 0 || len > 3 * KEY_MAX as u32 {
+        head.invalid += 1;
+        return after(head);
+    }
     let mut bad = 0;
     let mut escaped = 0;
     for (i, part) in found.keys[index].key.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -101,7 +106,7 @@ pub fn key(head: &mut Head, found: &mut Found, window: &Window) -> Flow {
         head.out = 0;
         return head.go(state::DECODE);
     }
-    if bad != 0 || len == 0 || len > KEY_MAX as u32 {
+    if bad != 0 || len > KEY_MAX as u32 {
         head.invalid += 1;
     } else {
         accept(head);
