@@ -1,5 +1,7 @@
 //! The agent of Sidetrack and its command line.
 
+pub mod agent;
+pub mod bpf;
 pub mod cli;
 pub mod cold;
 pub mod config;

@@ -8,6 +8,8 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use sidetrack::{
+    agent::{self, Options},
+    bpf,
     cli::{self, AgentArgs, Cli, Command, PurgeArgs},
     config::{self, Config},
     telemetry,
@@ -46,10 +48,20 @@ fn show(text: &str) -> anyhow::Result<()> {
 fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     telemetry::init(args.log_format, &args.log_level)?;
     let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
-    tracing::debug!(?config, routes = %args.routes.display(), netns = ?args.netns.netns_dirs, "configured");
-    anyhow::bail!("this binary was built without the agent: build it from a tree that has it")
+    agent::run(Options {
+        routes: args.routes.clone(),
+        netns_dirs: args.netns.netns_dirs.clone(),
+        pin_dir: args.pins.pin_dir.clone(),
+        config,
+    })
 }
 
 fn purge(args: &PurgeArgs) -> anyhow::Result<()> {
-    anyhow::bail!("this binary was built without the agent: remove {} by hand", args.pins.pin_dir.display())
+    let dir = args.pins.pin_dir.display();
+    let purged = bpf::purge(&args.pins.pin_dir, &args.netns.netns_dirs)
+        .with_context(|| format!("cannot remove what is pinned below {dir}"))?;
+    show(&format!(
+        "purged {dir}: {} links, {} maps and programs; {} namespaces cleared of filters\n",
+        purged.links, purged.pins, purged.namespaces
+    ))
 }

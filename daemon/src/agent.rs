@@ -1,0 +1,208 @@
+//! The agent: keeps the kernel's tables in step with the routes, attaches to pods as they appear, and answers the holds
+//! of the kernel programs.
+//!
+//! - `routing` brings a table of routes into the maps.
+//! - `attached` keeps the pods: their sockets, their ports, who has which address.
+//! - `holds` answers held heads; `legs` makes a leg for one.
+//! - `sweep` resets legs that nobody needs, and forgets connections that have ended.
+
+mod attached;
+mod holds;
+mod legs;
+mod routing;
+mod sweep;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::Context;
+use aya::maps::{MapData, RingBuf};
+use sidetrack_splice::{
+    abi::{ABI, control::Control, event::Event},
+    table::{Programmed, Targets},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+use zerocopy::FromBytes;
+
+use self::{attached::Attached, holds::Holds};
+use crate::{
+    bpf::{self, load::Maps},
+    config::{Config, HEARTBEAT_EVERY},
+    pods::{self, PodEvent},
+    preflight,
+    routes::RouteSource,
+    state,
+    wire::Wire,
+};
+
+/// How often ended connections and idle legs are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// What an agent is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The route table.
+    pub routes: PathBuf,
+    /// Directories of named network namespaces.
+    pub netns_dirs: Vec<PathBuf>,
+    /// Where programs, links and maps are pinned.
+    pub pin_dir: PathBuf,
+    /// Settings.
+    pub config: Config,
+}
+
+/// What all parts of the agent share.
+struct Shared {
+    maps: Maps,
+    config: Config,
+    attached: Attached,
+    targets: RwLock<Targets>,
+}
+
+impl Shared {
+    fn targets(&self) -> std::sync::RwLockReadGuard<'_, Targets> {
+        self.targets.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs until SIGTERM or SIGINT; the data path goes on without it.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    preflight::check(&options.pin_dir)?;
+    let dir = options.pin_dir.clone();
+    let _lock = bpf::Lock::wait(&options.pin_dir, || {
+        warn!(pin_dir = %dir.display(), "another agent works with this pin directory: waiting until it ends");
+    })
+    .with_context(|| format!("cannot lock {}", dir.display()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(work(options))
+}
+
+async fn work(options: Options) -> anyhow::Result<()> {
+    let kernel = bpf::load(&options.pin_dir, &options.config)?;
+    // For kernels without tcx, and for tests of that path on kernels with it.
+    let clsact_only = std::env::var_os("SIDETRACK_CLSACT").is_some();
+    let (attacher, maps, events, adopted) = kernel.into_parts(clsact_only);
+    info!(abi = ABI, adopted, pin_dir = %options.pin_dir.display(), "kernel programs loaded");
+    maps.config
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .set(0, Wire(options.config.carriers), 0)
+        .context("cannot write map config")?;
+    beat(&maps)?;
+
+    let stop = CancellationToken::new();
+    let mut routes = RouteSource::File(options.routes.clone()).start(stop.clone())?;
+    if let Some(error) = &routes.first_error {
+        error!("{error}");
+        warn!("working with the routes that are pinned until the file is valid");
+    }
+    let mut programmed = routing::adopt(&maps);
+    let shared = Arc::new(Shared {
+        maps,
+        config: options.config,
+        attached: Attached::new(attacher),
+        targets: RwLock::default(),
+    });
+    let first = routes.table.borrow_and_update().clone();
+    if let Some(table) = first {
+        routing::program(&shared, &mut programmed, &table)?;
+    }
+    // What an agent before this one promised is void; the clients' retransmissions ask again.
+    for (conn, _) in shared.maps.dials.entries() {
+        shared.maps.dials.remove(&conn)?;
+    }
+
+    let holds = Holds::new(Arc::clone(&shared));
+    let reader = tokio::spawn(read(events, holds.clone()));
+    let watched = pods::watch(options.netns_dirs.clone())?;
+    let follower = tokio::spawn(follow(watched, Arc::clone(&shared)));
+    let sweeper = tokio::spawn(sweep::run(Arc::clone(&shared), SWEEP_EVERY));
+
+    let done = supervise(&shared, &mut routes.table, &mut programmed).await;
+    stop.cancel();
+    for task in [reader, follower, sweeper] {
+        task.abort();
+    }
+    info!("stopped; what is attached goes on");
+    done
+}
+
+/// Heartbeat, route changes, signals.
+async fn supervise(
+    shared: &Arc<Shared>,
+    tables: &mut tokio::sync::watch::Receiver<Option<Arc<sidetrack_splice::table::RouteTable>>>,
+    programmed: &mut Programmed,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut heart = tokio::time::interval(HEARTBEAT_EVERY);
+    heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = heart.tick() => beat(&shared.maps)?,
+            changed = tables.changed() => {
+                changed.context("the route source has ended")?;
+                let table = tables.borrow_and_update().clone();
+                if let Some(table) = table
+                    && let Err(error) = routing::program(shared, programmed, &table)
+                {
+                    error!("the new routes are not all in force: {error:#}");
+                }
+            }
+        }
+    }
+}
+
+/// Says that an agent is alive.
+fn beat(maps: &Maps) -> anyhow::Result<()> {
+    let control =
+        Control { abi: ABI, draining: 0, heartbeat: state::now(), pid: std::process::id(), ..Control::default() };
+    let mut map = maps.control.lock().unwrap_or_else(PoisonError::into_inner);
+    map.set(0, Wire(control), 0).context("cannot write map control")
+}
+
+/// Reads the ring buffer.
+async fn read(events: RingBuf<MapData>, holds: Holds) {
+    // SAFETY: the ring buffer owns its descriptor for as long as the AsyncFd lives.
+    let mut events = match unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) } {
+        Ok(events) => events,
+        Err(error) => return error!("the ring buffer cannot be polled: {error}; held requests are not served"),
+    };
+    loop {
+        // What a predecessor left unread raises no event: read first, then wait.
+        while let Some(item) = events.get_mut().next() {
+            match Event::read_from_prefix(&item) {
+                Ok((event, frame)) => {
+                    let len = (event.frame_len as usize).min(frame.len());
+                    holds.handle(&event, &frame[..len]);
+                }
+                Err(_) => error!(bytes = item.len(), "an event is shorter than its header: sidetrack and its kernel programs differ"),
+            }
+        }
+        match events.readable_mut().await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(error) => return error!("the ring buffer cannot be polled: {error}; held requests are not served"),
+        }
+        // A record may have come between the last read and the clearing.
+    }
+}
+
+/// Follows the pods of this node.
+async fn follow(mut events: tokio::sync::mpsc::Receiver<PodEvent>, shared: Arc<Shared>) {
+    while let Some(event) = events.recv().await {
+        debug!(?event, "pod");
+        shared.attached.apply(&shared, event).await;
+    }
+    error!("namespaces are no longer followed: new pods are not attached; restart the agent");
+}

@@ -1,0 +1,173 @@
+//! The pods that the programs are attached to.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use sidetrack_splice::abi::record::NAME_POD;
+use tracing::{info, warn};
+
+use super::Shared;
+use crate::{
+    bpf::{Attacher, Mode},
+    cold::{IpSocket, PacketSocket, PortBook},
+    names,
+    pods::{NetnsId, Outcome, Pod, PodEvent, background},
+    state::{
+        self,
+        pod::{MODE_CLSACT, MODE_TCX, PodKey, PodRecord},
+    },
+};
+
+/// A pod with all that the cold path needs of it. Its sockets keep the namespace alive: it is dropped when the
+/// namespace's name goes.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) pod: Pod,
+    /// For held frames.
+    pub(super) packets: PacketSocket,
+    /// For resets of legs.
+    pub(super) raw: IpSocket,
+    /// Ports of its legs.
+    pub(super) ports: PortBook,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    by_id: HashMap<NetnsId, Arc<Member>>,
+    by_address: HashMap<IpAddr, Arc<Member>>,
+    records: HashMap<NetnsId, Vec<IpAddr>>,
+    listed: bool,
+}
+
+/// All pods, and what attaches to them.
+#[derive(Debug)]
+pub(super) struct Attached {
+    attacher: Attacher,
+    members: Mutex<Members>,
+}
+
+impl Attached {
+    pub(super) fn new(attacher: Attacher) -> Self {
+        Self { attacher, members: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pod with this address.
+    pub(super) fn find(&self, address: IpAddr) -> Option<Arc<Member>> {
+        self.lock().by_address.get(&address).cloned()
+    }
+
+    /// Whether every pod that was there at the start has been seen, so that an address without a pod is one that is gone.
+    pub(super) fn listed(&self) -> bool {
+        self.lock().listed
+    }
+
+    /// Follows one event.
+    pub(super) async fn apply(&self, shared: &Shared, event: PodEvent) {
+        match event {
+            PodEvent::Appeared(pod) | PodEvent::Changed(pod) => self.appear(shared, pod).await,
+            PodEvent::Gone(id) => {
+                self.leave(shared, id);
+                self.attacher.detach(id, None);
+                _ = shared.maps.pods.remove(&PodKey::netns(id.ino));
+                info!(netns = id.ino, "pod gone");
+            }
+            PodEvent::Odd(id, path, outcome) => self.odd(shared, id, &path, &outcome),
+            PodEvent::Listed => {
+                let mut members = self.lock();
+                members.listed = true;
+                let alive: Vec<u64> = members.by_id.keys().map(|id| id.ino).collect();
+                drop(members);
+                self.attacher.retain(|ino| alive.contains(&ino));
+            }
+        }
+    }
+
+    async fn appear(&self, shared: &Shared, pod: Pod) {
+        let (id, path) = (pod.id(), pod.netns.path());
+        let known = self.lock().by_id.get(&id).cloned();
+        let record = |r: PodRecord| _ = shared.maps.pods.put(&PodKey::netns(id.ino), &r);
+        let failed = |why: &str| {
+            warn!(pod = %path.display(), interface = %pod.link.name, "not attached: {why}");
+            record(PodRecord::failed(&path, pod.link.index, &pod.link.name, why, state::now()));
+        };
+        if let Some(old) = &known
+            && old.pod.link.index != pod.link.index
+        {
+            self.attacher.detach(id, Some(&old.pod));
+        }
+        let mode = match self.attacher.attach(&pod) {
+            Ok(mode) => mode,
+            Err(error) => return failed(&error.to_string()),
+        };
+        let sockets = async {
+            let packets = PacketSocket::open_in(&pod.netns, pod.link.index).await??;
+            let raw = IpSocket::open_in(&pod.netns).await??;
+            anyhow::Ok((packets, raw))
+        };
+        let (packets, raw) = match sockets.await {
+            Ok(sockets) => sockets,
+            Err(error) => return failed(&format!("{error:#}")),
+        };
+        let number = if mode == Mode::Tcx { MODE_TCX } else { MODE_CLSACT };
+        record(PodRecord::attached(&path, pod.link.index, &pod.link.name, &pod.addresses, number, state::now()));
+        self.leave(shared, id);
+        let ports = PortBook::default();
+        for (tuple, leg) in shared.maps.legs.entries() {
+            if leg.moved != 0 && pod.addresses.contains(&tuple.local_addr().ip()) {
+                ports.adopt(tuple.remote_addr(), tuple.local_addr().port());
+            }
+        }
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        for address in &pod.addresses {
+            _ = shared.maps.names.put(&names::pod_key(*address), &names::bytes(&name));
+        }
+        info!(pod = %name, interface = %pod.link.name, addresses = ?pod.addresses, ?mode, "attached");
+        let addresses = pod.addresses.clone();
+        let member = Arc::new(Member { pod, packets, raw, ports });
+        let mut members = self.lock();
+        for address in &addresses {
+            members.by_address.insert(*address, Arc::clone(&member));
+        }
+        members.records.insert(id, addresses);
+        members.by_id.insert(id, member);
+    }
+
+    /// Forgets a pod. Its sockets are closed elsewhere: that takes milliseconds.
+    fn leave(&self, shared: &Shared, id: NetnsId) {
+        let mut members = self.lock();
+        let Some(member) = members.by_id.remove(&id) else { return };
+        for address in members.records.remove(&id).unwrap_or_default() {
+            if members.by_address.get(&address).is_some_and(|m| m.pod.id() == id) {
+                members.by_address.remove(&address);
+                let key = names::pod_key(address);
+                debug_assert_eq!(key.kind, NAME_POD);
+                _ = shared.maps.names.remove(&key);
+            }
+        }
+        drop(members);
+        background(move || drop(member));
+    }
+
+    fn odd(&self, shared: &Shared, id: Option<NetnsId>, path: &std::path::Path, outcome: &Outcome) {
+        warn!(netns = %path.display(), "not attached: {outcome}");
+        let key = match id {
+            Some(id) => {
+                let known = self.lock().by_id.get(&id).cloned();
+                if let Some(member) = known {
+                    self.attacher.detach(id, Some(&member.pod));
+                    self.leave(shared, id);
+                }
+                PodKey::netns(id.ino)
+            }
+            None => PodKey::file(path),
+        };
+        _ = shared.maps.pods.put(&key, &PodRecord::odd(path, outcome, state::now()));
+    }
+}

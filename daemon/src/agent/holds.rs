@@ -1,0 +1,235 @@
+//! Answers the kernel's holds: makes legs, waits until an owner may change, and sends held frames again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sidetrack_splice::abi::{
+    addr::Tuple,
+    event::{EVENT_CUT, EVENT_DIAL, EVENT_GONE, EVENT_MORE, EVENT_WAIT, Event},
+    reason::Reason,
+    record::{DIAL_FAILED, DIAL_READY, Dial, LegRef, PHASE_HOLD},
+};
+use tokio::time::{Instant, sleep};
+use tracing::{debug, info, warn};
+
+use super::{
+    Shared,
+    attached::Member,
+    legs::{self, LegError},
+    sweep,
+};
+use crate::cold::{cut, replay};
+
+/// First and longest pause between two tries to change the owner.
+const PAUSE: Duration = Duration::from_micros(300);
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+
+/// How long a leg that was made waits to be taken.
+const ADOPT: Duration = Duration::from_secs(2);
+
+/// A frame that is held.
+#[derive(Clone, Debug)]
+struct Held {
+    bytes: Vec<u8>,
+    gso_size: u32,
+}
+
+/// One hold: the head's frame, and those behind it.
+#[derive(Debug)]
+struct Hold {
+    number: u32,
+    head: Held,
+    behind: Vec<Held>,
+}
+
+/// All holds, by connection.
+#[derive(Clone)]
+pub(super) struct Holds {
+    shared: Arc<Shared>,
+    open: Arc<Mutex<HashMap<Tuple, Hold>>>,
+}
+
+impl Holds {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, open: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Tuple, Hold>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Handles one event. Does not block: what takes time is a task of its own.
+    pub(super) fn handle(&self, event: &Event, frame: &[u8]) {
+        if event.kind == EVENT_GONE {
+            self.lock().remove(&event.conn);
+            return sweep::gone(&self.shared, &event.conn);
+        }
+        let Some(member) = self.shared.attached.find(event.conn.local_addr().ip()) else {
+            // Its pod went, or is not known yet: the client's retransmission asks again.
+            return debug!(conn = %event.conn, "held frame of an unknown pod");
+        };
+        let held = Held { bytes: frame.to_vec(), gso_size: event.gso_size };
+        match event.kind {
+            EVENT_DIAL | EVENT_WAIT => self.begin(event, held, member),
+            EVENT_MORE => self.more(event, held, &member),
+            EVENT_CUT => match cut(&held.bytes, event.cut as usize) {
+                Ok((first, second)) => {
+                    for bytes in [first, second] {
+                        send(&member, &Held { bytes, gso_size: held.gso_size });
+                    }
+                }
+                Err(error) => warn!(conn = %event.conn, "a frame cannot be cut: {error}"),
+            },
+            kind => warn!(kind, "an event of an unknown kind: sidetrack and its kernel programs differ"),
+        }
+    }
+
+    fn begin(&self, event: &Event, held: Held, member: Arc<Member>) {
+        let mut open = self.lock();
+        if open.get(&event.conn).is_some_and(|hold| hold.number == event.hold) {
+            return;
+        }
+        // A wait that has become a dial keeps what came behind its head.
+        let behind = open.remove(&event.conn).filter(|h| h.number.wrapping_add(1) == event.hold).map(|h| h.behind);
+        let hold = Hold { number: event.hold, head: held, behind: behind.unwrap_or_default() };
+        open.insert(event.conn, hold);
+        drop(open);
+        let (this, event) = (self.clone(), *event);
+        tokio::spawn(async move {
+            if event.kind == EVENT_DIAL {
+                this.dial(&event, &member).await;
+            } else {
+                this.wait(&event, &member).await;
+            }
+        });
+    }
+
+    fn more(&self, event: &Event, held: Held, member: &Member) {
+        let mut open = self.lock();
+        match open.get_mut(&event.conn) {
+            Some(hold) if hold.number == event.hold => hold.behind.push(held),
+            // The hold was over before this frame got here.
+            _ => {
+                drop(open);
+                send(member, &held);
+            }
+        }
+    }
+
+    /// Whether the connection is still held for this number.
+    fn still(&self, event: &Event) -> bool {
+        self.shared
+            .maps
+            .connections
+            .find(&event.conn)
+            .is_some_and(|c| c.now.phase == PHASE_HOLD && c.now.hold == event.hold)
+    }
+
+    /// Sends the head again. Returns whether the hold is over.
+    fn retry(&self, event: &Event, member: &Member) -> bool {
+        let head = self.lock().get(&event.conn).filter(|h| h.number == event.hold).map(|h| h.head.clone());
+        let Some(head) = head else { return true };
+        send(member, &head);
+        !self.still(event)
+    }
+
+    /// Ends the hold: what came behind the head follows it.
+    fn finish(&self, event: &Event, member: &Member) {
+        let mut open = self.lock();
+        if open.get(&event.conn).is_none_or(|hold| hold.number != event.hold) {
+            return;
+        }
+        let hold = open.remove(&event.conn);
+        drop(open);
+        for held in hold.into_iter().flat_map(|h| h.behind) {
+            send(member, &held);
+        }
+    }
+
+    fn answer(&self, event: &Event, status: u32, reason: Reason, leg: LegRef) {
+        let dial = Dial { hold: event.hold, status, slot: event.slot, reason: reason as u32, leg };
+        if let Err(error) = self.shared.maps.dials.put(&event.conn, &dial) {
+            warn!(conn = %event.conn, "map dials takes no answer: {error}");
+        }
+    }
+
+    /// Refuses the held head: the client is reset.
+    fn refuse(&self, event: &Event, member: &Member, reason: Reason) {
+        self.answer(event, DIAL_FAILED, reason, LegRef::default());
+        self.retry(event, member);
+        _ = self.shared.maps.dials.remove(&event.conn);
+        self.lock().remove(&event.conn);
+    }
+
+    async fn dial(&self, event: &Event, member: &Arc<Member>) {
+        let begun = Instant::now();
+        let made = match legs::make(&self.shared, member, event).await {
+            Ok(made) => made,
+            Err(LegError::Changed) => {
+                // Read again: the routes say something else by now.
+                debug!(conn = %event.conn, "route changed while dialling");
+                if !self.retry(event, member) {
+                    self.refuse(event, member, LegError::reason());
+                }
+                return self.finish(event, member);
+            }
+            Err(error) => {
+                warn!(conn = %event.conn, "no leg: {error}; the client is reset");
+                return self.refuse(event, member, LegError::reason());
+            }
+        };
+        self.answer(event, DIAL_READY, Reason::SpliceCold, made.leg);
+        let deadline = begun + self.shared.config.dial_timeout + ADOPT;
+        let mut pause = PAUSE;
+        while !self.retry(event, member) {
+            if Instant::now() > deadline {
+                self.refuse(event, member, Reason::ResetNotSwitchable);
+                break;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        _ = self.shared.maps.dials.remove(&event.conn);
+        self.finish(event, member);
+        let conn = self.shared.maps.connections.find(&event.conn);
+        let taken = conn.is_some_and(|c| {
+            c.legs.iter().any(|l| l.local_port == made.leg.local_port && l.remote == made.leg.remote)
+        });
+        if taken {
+            let micros = begun.elapsed().as_micros() as u64;
+            debug!(conn = %event.conn, key = made.key, service = made.service, fork = %made.target, micros, "spliced");
+        } else {
+            let tuple = legs::tuple(&event.conn, &made.leg);
+            info!(conn = %event.conn, leg = %tuple, "the leg was not taken");
+            if let Some(leg) = self.shared.maps.legs.find(&tuple) {
+                legs::end(&self.shared, &tuple, &leg, "not taken");
+            }
+        }
+    }
+
+    async fn wait(&self, event: &Event, member: &Arc<Member>) {
+        let deadline = Instant::now() + self.shared.config.switch_timeout;
+        let mut pause = PAUSE;
+        loop {
+            sleep(pause).await;
+            if self.retry(event, member) {
+                return self.finish(event, member);
+            }
+            if Instant::now() > deadline {
+                warn!(conn = %event.conn, "the old owner's response did not end in time; the client is reset");
+                return self.refuse(event, member, Reason::ResetNotSwitchable);
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+/// Sends a held frame again. What the kernel refuses is the client's to send again.
+fn send(member: &Member, held: &Held) {
+    if let Err(error) = replay(&member.packets, &held.bytes, held.gso_size) {
+        debug!("a held frame cannot be sent again: {error}");
+    }
+}

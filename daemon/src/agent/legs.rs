@@ -1,0 +1,204 @@
+//! Makes legs, and ends them.
+
+use std::net::SocketAddr;
+
+use sidetrack_splice::{
+    abi::{
+        addr::Tuple,
+        event::Event,
+        reason::Reason,
+        record::{
+            Connection, HEAD_MAX, HeadKey, LEG_BASELINE, LEG_FORK, Leg, LegRef, OPT_WSCALE, Response, STATE_HELD,
+            STATE_OWNER, STATE_PARKED,
+        },
+    },
+    table::{Lookup, To},
+};
+use tokio::time::Instant;
+use tracing::debug;
+use zerocopy::IntoBytes;
+
+use super::{Shared, attached::Member};
+use crate::{
+    cold::{ClientOptions, DialRequest, dial, reset_packet},
+    state,
+};
+
+/// Why there is no leg.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LegError {
+    /// The routes have changed since the kernel looked: the head must be read again.
+    #[error("the route has changed meanwhile")]
+    Changed,
+    /// No leg can be had.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl LegError {
+    fn of(error: impl std::fmt::Display) -> Self {
+        Self::Refused(error.to_string())
+    }
+
+    /// What the kernel counts.
+    pub(super) const fn reason() -> Reason {
+        Reason::ResetUnreachable
+    }
+}
+
+/// A leg that was made, for the log.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) leg: LegRef,
+    pub(super) service: String,
+    pub(super) key: String,
+    pub(super) target: SocketAddr,
+}
+
+/// Where a leg must lead, and under which names.
+fn target(shared: &Shared, event: &Event) -> Result<(SocketAddr, String, String), LegError> {
+    if event.route == 0 {
+        return Ok((event.conn.remote_addr(), String::new(), String::new()));
+    }
+    let targets = shared.targets();
+    let Lookup::Current(found) = targets.find(event.route, event.version) else { return Err(LegError::Changed) };
+    let To::Fork { endpoints } = &found.to else { return Err(LegError::Changed) };
+    let v4 = event.conn.local_addr().is_ipv4();
+    let fit: Vec<&SocketAddr> = endpoints.iter().filter(|e| e.is_ipv4() == v4).collect();
+    if fit.is_empty() {
+        let family = if v4 { "IPv4" } else { "IPv6" };
+        return Err(LegError::Refused(format!(
+            "route {} of {} has no {family} endpoint, and the client speaks {family}; add one",
+            found.key, found.service
+        )));
+    }
+    // One connection keeps to one endpoint, whoever dials it again.
+    let hash = event.conn.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let at = (hash >> 16) as usize % fit.len();
+    Ok((*fit[at], found.service.clone(), found.key.clone()))
+}
+
+/// What client and baseline agreed on. A scale counts only if both sides sent one (RFC 7323 2.2).
+fn agreed(c: &Connection, r: &Response) -> (ClientOptions, u8) {
+    let options = c.options & r.options;
+    let scaled = options & OPT_WSCALE != 0;
+    let wscale = |w: u8| if scaled { w } else { 0 };
+    (ClientOptions { mss: c.mss, options, wscale: wscale(c.wscale) }, wscale(r.wscale))
+}
+
+/// Makes the leg that a hold asks for and stores it. It is parked: egress makes it the owner.
+pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Result<Made, LegError> {
+    let (backend, service, key) = target(shared, event)?;
+    let maps = &shared.maps;
+    let conn = maps.connections.find(&event.conn).ok_or(LegError::Changed)?;
+    let resp = maps.responses.find(&event.conn).ok_or(LegError::Changed)?;
+    let (client, server_wscale) = agreed(&conn, &resp);
+    let prefix = prefix(shared, event)?;
+    let request = DialRequest {
+        local: event.conn.local_addr().ip(),
+        target: backend,
+        ports: &member.ports,
+        prefix,
+        deadline: Instant::now() + shared.config.dial_timeout,
+        client,
+    };
+    let dialled = dial(&member.pod, request).await.map_err(LegError::of)?;
+    let tuple = dialled.tuple();
+    let give_back = || member.ports.give_back(backend, dialled.local.port());
+    if let Err(mismatch) = dialled.fits(client, resp.mss) {
+        give_back();
+        dialled.abandon();
+        return Err(LegError::of(mismatch));
+    }
+    let leg_client_scale = if dialled.options & OPT_WSCALE == 0 { 0 } else { dialled.rcv_wscale };
+    let leg_server_scale = if dialled.options & OPT_WSCALE == 0 { 0 } else { dialled.snd_wscale };
+    let now = state::now();
+    let kind = if event.route == 0 { LEG_BASELINE } else { LEG_FORK };
+    let leg = Leg {
+        conn: event.conn,
+        slot: event.slot as u8,
+        kind,
+        state: STATE_PARKED,
+        moved: 1,
+        rcv_nxt: dialled.snd_nxt,
+        snd_nxt: dialled.rcv_nxt,
+        window_out: client.wscale as i8 - leg_client_scale as i8,
+        window_in: leg_server_scale as i8 - server_wscale as i8,
+        options: dialled.options,
+        isn: conn.isn,
+        version: event.version,
+        route: event.route,
+        opened: now,
+        active: now,
+        ..Leg::default()
+    };
+    match maps.legs.add(&tuple, &leg) {
+        Ok(true) => {}
+        Ok(false) => {
+            give_back();
+            dialled.abandon();
+            return Err(LegError::Refused(format!("a leg {tuple} is there already; the client may try again")));
+        }
+        Err(error) => {
+            give_back();
+            dialled.abandon();
+            return Err(LegError::Refused(format!("map legs takes no more ({error}); raise limits.connections")));
+        }
+    }
+    if let Err(error) = dialled.confirm() {
+        _ = maps.legs.remove(&tuple);
+        give_back();
+        dialled.abandon();
+        return Err(LegError::of(error));
+    }
+    dialled.close();
+    let leg = LegRef {
+        remote: tuple.remote,
+        remote_port: tuple.remote_port,
+        local_port: tuple.local_port,
+        route: event.route,
+        version: event.version,
+        kind,
+        ..LegRef::default()
+    };
+    Ok(Made { leg, service, key, target: backend })
+}
+
+/// The part of the head that the old owner has got already.
+fn prefix(shared: &Shared, event: &Event) -> Result<Vec<u8>, LegError> {
+    let len = event.prefix as usize;
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    let key = HeadKey { conn: event.conn, direction: 0 };
+    let window = shared.maps.heads.find(&key).filter(|_| len <= HEAD_MAX).ok_or(LegError::Changed)?;
+    Ok(window.as_bytes()[..len].to_vec())
+}
+
+/// The leg's own tuple.
+pub(super) fn tuple(conn: &Tuple, leg: &LegRef) -> Tuple {
+    Tuple { local: conn.local, remote: leg.remote, local_port: leg.local_port, remote_port: leg.remote_port }
+}
+
+/// Resets a leg's backend and forgets the leg.
+pub(super) fn end(shared: &Shared, tuple: &Tuple, leg: &Leg, why: &str) {
+    let seq = match leg.state {
+        STATE_OWNER | STATE_HELD => {
+            let acked = shared.maps.responses.find(&leg.conn).filter(|r| r.isn == leg.isn).map(|r| r.now.acked as u32);
+            acked.map(|acked| acked.wrapping_add(leg.cs_off))
+        }
+        _ => Some(leg.rcv_nxt),
+    };
+    _ = shared.maps.legs.remove(tuple);
+    let Some(member) = shared.attached.find(tuple.local_addr().ip()) else { return };
+    if leg.moved != 0 {
+        member.ports.give_back(tuple.remote_addr(), tuple.local_addr().port());
+    }
+    // A leg that was never parked and whose numbers are unknown: the pod's own kernel resets it at its next packet.
+    if let Some(seq) = seq {
+        let sent = member.raw.send(&reset_packet(tuple, seq, None), tuple.remote_addr().ip());
+        debug!(leg = %tuple, why, ?sent, "leg reset");
+    }
+}

@@ -1,0 +1,45 @@
+//! Brings a table of routes into the maps, step by step.
+
+use anyhow::Context;
+use sidetrack_splice::table::{Op, Programmed, RouteTable};
+use tracing::{debug, info};
+
+use super::Shared;
+use crate::{bpf::load::Maps, names};
+
+/// What an earlier agent left in the maps.
+pub(super) fn adopt(maps: &Maps) -> Programmed {
+    let named = maps.names.entries().into_iter().filter_map(|(key, text)| Some((key, names::decode(&key, &text)?)));
+    Programmed::adopt(maps.services.entries(), maps.routes.entries(), named)
+}
+
+/// Takes the steps to `table`. Where one fails, the steps before it stay taken, and the next table starts from there.
+pub(super) fn program(shared: &Shared, programmed: &mut Programmed, table: &RouteTable) -> anyhow::Result<()> {
+    let plan = programmed.plan(table)?;
+    *shared.targets.write().unwrap_or_else(std::sync::PoisonError::into_inner) = plan.targets;
+    let steps = plan.ops.len();
+    for op in plan.ops {
+        step(&shared.maps, &op).with_context(|| format!("cannot take the step {op:?}"))?;
+        debug!(?op, "programmed");
+        programmed.apply(&op);
+    }
+    let in_use: std::collections::HashSet<u32> =
+        shared.maps.connections.entries().into_iter().map(|(_, c)| c.service).collect();
+    for op in programmed.forget(|id| in_use.contains(&id)) {
+        step(&shared.maps, &op)?;
+        programmed.apply(&op);
+    }
+    info!(services = table.services().len(), routes = table.routes(), steps, "routes in force");
+    Ok(())
+}
+
+fn step(maps: &Maps, op: &Op) -> Result<(), aya::maps::MapError> {
+    match op {
+        Op::PutService(key, value) => maps.services.put(key, value),
+        Op::DeleteService(key) => maps.services.remove(key),
+        Op::PutRoute(key, value) => maps.routes.put(key, value),
+        Op::DeleteRoute(key) => maps.routes.remove(key),
+        Op::PutName(key, text) => maps.names.put(key, &names::encode(text)),
+        Op::DeleteName(key) => maps.names.remove(key),
+    }
+}

@@ -1,0 +1,224 @@
+//! Attaching the programs to a pod's interface: tcx links where the kernel has them (6.6), else filters of a clsact qdisc.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+    links::{FdLink, LinkError, PinnedLink},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
+};
+
+use super::{Hook, load::Kernel};
+use crate::pods::{Netns, NetnsError, NetnsId, Pod};
+
+/// Priority and handle of the clsact filters: fixed, so that a successor finds its predecessor's.
+const PRIORITY: u16 = 1;
+const HANDLE: TcHandle = TcHandle::new(0, 0x51de);
+
+/// How a pod's programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// tcx links, first in order.
+    Tcx,
+    /// Filters of the clsact qdisc.
+    Clsact,
+}
+
+/// Why a pod's interface refuses the programs.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The namespace cannot be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The kernel refuses.
+    #[error("{hook} of {interface}: {error}; it takes CAP_NET_ADMIN and CAP_BPF, and Linux 6.6 (tcx) or the sch_ingress and cls_bpf modules")]
+    Kernel {
+        /// The hook.
+        hook: &'static str,
+        /// The interface.
+        interface: String,
+        /// The kernel's answer.
+        error: ProgramError,
+    },
+    /// The link cannot be pinned.
+    #[error("cannot pin {path}: {why}; check the pin directory")]
+    Pin {
+        /// The pin.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+}
+
+/// Attaches the programs, adopts what an earlier agent attached, detaches.
+#[derive(Debug)]
+pub struct Attacher {
+    links: PathBuf,
+    programs: Mutex<[SchedClassifier; 2]>,
+    clsact_only: bool,
+}
+
+impl Attacher {
+    /// For the programs of a loaded kernel side. `clsact_only` does as if the kernel had no tcx.
+    #[must_use]
+    pub fn new(dir: &Path, egress: SchedClassifier, ingress: SchedClassifier, clsact_only: bool) -> Self {
+        Self { links: dir.join("links"), programs: Mutex::new([ingress, egress]), clsact_only }
+    }
+
+    fn pin(&self, id: NetnsId, ifindex: u32, hook: Hook) -> PathBuf {
+        self.links.join(format!("{}-{ifindex}-{}", id.ino, hook.name()))
+    }
+
+    /// Attaches both programs to the pod's interface, or puts them into the links that are pinned for it.
+    pub fn attach(&self, pod: &Pod) -> Result<Mode, AttachError> {
+        let mut programs = self.programs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut mode = Mode::Tcx;
+        for (hook, program) in Hook::ALL.into_iter().zip(programs.iter_mut()) {
+            let path = self.pin(pod.id(), pod.link.index, hook);
+            if self.adopt(program, &path) {
+                continue;
+            }
+            mode = self.fresh(pod, hook, program, &path)?;
+        }
+        Ok(mode)
+    }
+
+    /// Swaps the program of a pinned link, atomically. A link whose interface has gone is removed.
+    fn adopt(&self, program: &mut SchedClassifier, path: &Path) -> bool {
+        let Ok(pinned) = PinnedLink::from_pin(path) else { return false };
+        let swap = || {
+            let link = SchedClassifierLink::try_from(FdLink::from(pinned)).ok()?;
+            let id = program.attach_to_link(link).ok()?;
+            // The pin keeps the link; its descriptor need not stay open.
+            FdLink::try_from(program.take_link(id).ok()?).ok()
+        };
+        let swapped = swap().is_some();
+        if !swapped {
+            _ = fs::remove_file(path);
+        }
+        swapped
+    }
+
+    fn fresh(
+        &self,
+        pod: &Pod,
+        hook: Hook,
+        program: &mut SchedClassifier,
+        path: &Path,
+    ) -> Result<Mode, AttachError> {
+        let kind = match hook {
+            Hook::Egress => TcAttachType::Egress,
+            Hook::Ingress => TcAttachType::Ingress,
+        };
+        let name = pod.link.name.as_str();
+        let refused = |error| AttachError::Kernel { hook: hook.name(), interface: name.to_owned(), error };
+        if !self.clsact_only {
+            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            match pod.netns.run(|| program.attach_with_options(name, kind, options))? {
+                Ok(id) => {
+                    let pin = |why: String| AttachError::Pin { path: path.to_owned(), why };
+                    let link = program.take_link(id).map_err(refused)?;
+                    let link = FdLink::try_from(link).map_err(|e: LinkError| pin(e.to_string()))?;
+                    drop(link.pin(path).map_err(|e| pin(e.to_string()))?);
+                    return Ok(Mode::Tcx);
+                }
+                // What the kernel before 6.6 answers to a link type that it does not know.
+                Err(ProgramError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EINVAL) => {}
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        pod.netns.run(|| filter(program, name, kind))?.map_err(refused)?;
+        Ok(Mode::Clsact)
+    }
+
+    /// Takes the programs off a namespace that still stands, and removes its pins. `None`: the namespace is gone, and the
+    /// interface with it.
+    pub fn detach(&self, id: NetnsId, pod: Option<&Pod>) {
+        if let Some(pod) = pod {
+            let name = pod.link.name.clone();
+            _ = pod.netns.run(|| remove_filters(&name));
+        }
+        let prefix = format!("{}-", id.ino);
+        for entry in fs::read_dir(&self.links).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Removes pins of links whose namespace is not among `alive`: their interfaces went while no agent ran.
+    pub fn retain(&self, alive: impl Fn(u64) -> bool) {
+        for entry in fs::read_dir(&self.links).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let netns = name.to_str().and_then(|n| n.split('-').next()).and_then(|n| n.parse().ok());
+            if !netns.is_some_and(&alive) {
+                _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// Attaches a filter, or replaces the program of the one that an earlier agent left. Runs inside the namespace.
+fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Result<(), ProgramError> {
+    match qdisc_add_clsact(name) {
+        Err(TcError::NetlinkError(e)) if !exists(&io::Error::other(e.to_string())) => {
+            let text = e.to_string();
+            if !text.contains("exists") {
+                return Err(TcError::NetlinkError(e).into());
+            }
+        }
+        _ => {}
+    }
+    let options = || TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() });
+    let id = match program.attach_with_options(name, kind, options()) {
+        Ok(id) => id,
+        Err(_) => {
+            let link = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None)
+                .map_err(|io_error| ProgramError::SyscallError(aya::sys::SyscallError { call: "if_nametoindex", io_error }))?;
+            program.attach_to_link(link)?
+        }
+    };
+    // The filter stays when the agent goes.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+fn exists(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AlreadyExists
+}
+
+/// Removes the filters of an interface. Runs inside the namespace. That there are none is no error.
+pub(super) fn remove_filters(name: &str) {
+    for kind in [TcAttachType::Egress, TcAttachType::Ingress] {
+        if let Ok(link) = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None) {
+            // Dropping it detaches.
+            drop(link);
+        }
+    }
+}
+
+/// Removes the filters of every interface of a namespace.
+pub(super) fn clean(netns: &Netns) -> Result<(), NetnsError> {
+    netns.run(|| {
+        for interface in nix::net::if_::if_nameindex().into_iter().flat_map(|l| {
+            l.iter().map(|i| i.name().to_string_lossy().into_owned()).collect::<Vec<_>>()
+        }) {
+            remove_filters(&interface);
+        }
+    })
+}
+
+impl Kernel {
+    /// Parts the kernel side: programs go to an attacher.
+    #[must_use]
+    pub fn into_parts(
+        self,
+        clsact_only: bool,
+    ) -> (Attacher, super::load::Maps, aya::maps::RingBuf<aya::maps::MapData>, bool) {
+        (Attacher::new(&self.dir, self.egress, self.ingress, clsact_only), self.maps, self.events, self.adopted)
+    }
+}

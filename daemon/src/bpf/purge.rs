@@ -1,0 +1,65 @@
+//! Removing everything: programs, links, maps, pins, in every namespace.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::attach;
+use crate::{pods::Netns, state::pins};
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Links, so interfaces' hooks.
+    pub links: usize,
+    /// Maps and programs.
+    pub pins: usize,
+    /// Namespaces that were looked into for filters.
+    pub namespaces: usize,
+}
+
+/// Removes what any version has pinned below `pin_dir`, and filters in the namespaces of `netns_dirs`. An agent that still
+/// runs is told by the caller: see [`super::Lock`].
+pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
+    let mut purged = Purged::default();
+    for entry in netns_dirs.iter().filter_map(|d| fs::read_dir(d).ok()).flatten().flatten() {
+        if let Ok(netns) = Netns::open(&entry.path())
+            && attach::clean(&netns).is_ok()
+        {
+            purged.namespaces += 1;
+        }
+    }
+    let Ok(versions) = pins::versions(pin_dir) else { return Ok(purged) };
+    for version in versions {
+        let dir = pins::directory(pin_dir, version.abi);
+        // Links first: when they are gone, no program runs any more.
+        purged.links += empty(&dir.join("links"))?;
+        purged.pins += empty(&dir.join("prog"))?;
+        purged.pins += empty(&dir)?;
+        fs::remove_dir(&dir)?;
+    }
+    // Another's pins below a directory that was named by hand stay.
+    _ = fs::remove_dir(pin_dir);
+    Ok(purged)
+}
+
+/// Removes the files of a directory, and directories that are empty by then.
+fn empty(dir: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
