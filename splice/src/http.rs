@@ -8,6 +8,8 @@
 
 mod begin;
 pub mod chunk;
+#[cfg(any(test, feature = "std"))]
+pub mod corpus;
 mod field;
 mod line;
 mod list;

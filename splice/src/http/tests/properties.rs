@@ -3,85 +3,10 @@
 use proptest::prelude::*;
 
 use super::{
+    corpus::{self, PIECES},
     reference::{Outcome, reference},
     *,
 };
-
-/// Pieces that heads are made of, so that what is drawn is close to what matters.
-const PIECES: [&str; 72] = [
-    "GET / HTTP/1.1\r\n",
-    "HEAD /a HTTP/1.0\r\n",
-    "CONNECT a:1 HTTP/1.1\n",
-    "HTTP/1.1 200 OK\r\n",
-    "HTTP/1.0 404\r\n",
-    "PRI * HTTP/2.0\r\n",
-    "\r\n",
-    "\n",
-    "\r\n\r\n",
-    "\n\n",
-    "\n\r\n",
-    "\r",
-    " ",
-    "\t",
-    ",",
-    ";",
-    "=",
-    ":",
-    ": ",
-    "%",
-    "%6b",
-    "%6B1",
-    "%zz",
-    "baggage: ",
-    "Baggage:",
-    "baggage : ",
-    "tracestate: ",
-    "TraceState:",
-    "x-sidetrack-key: ",
-    "X-Sidetrack-Key:",
-    "sd-routing-key: ",
-    "ot-baggage-sd-routing-key: ",
-    "uberctx-sd-routing-key:",
-    "sidetrack=",
-    "sidetrack = ",
-    "sd-routing-key=",
-    "sd-sandbox=",
-    "mirrord-session=",
-    "sidetrack2=",
-    "xsidetrack=",
-    "k1",
-    "pr-1234",
-    "a.b_c-d",
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-    "userId=42",
-    "a=b",
-    ";p=1",
-    "Content-Length: ",
-    "content-length:",
-    "Content-Length : ",
-    "0",
-    "5",
-    "17",
-    "18446744073709551615",
-    "Transfer-Encoding: ",
-    "transfer-encoding:",
-    "chunked",
-    "gzip, chunked",
-    "Chunked",
-    "gzip",
-    "Connection: ",
-    "close",
-    "keep-alive",
-    "Expect: 100-continue",
-    "Upgrade: websocket",
-    "Host: a",
-    "X-Other: some value",
-    "x",
-    "\0",
-    "\u{b}",
-    "\u{fc}",
-    "Content-Type: text/plain",
-];
 
 fn pieces(len: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(&PIECES[..]), 0..len).prop_map(|p| p.concat().into_bytes())
@@ -144,6 +69,15 @@ proptest! {
                 prop_assert_eq!(alone.found, whole.found);
             }
         }
+    }
+}
+
+#[test]
+fn the_corpus_is_read_as_the_reference_reads_it() {
+    let config = default_carriers();
+    for (kind, text) in corpus::heads() {
+        let (head, found) = read(&text, kind, &config);
+        assert_eq!(Outcome::of(&head, &found), reference(&text, kind, &config), "{kind} {}", text.escape_ascii());
     }
 }
 
