@@ -151,11 +151,10 @@ unsafe extern "C" fn chunk_callback(_i: u64, ctx: *mut c_void) -> i64 {
     // SAFETY: `scan_chunks` was lent it.
     let framing = unsafe { &mut *context.framing };
     let ahead = framing.pos.wrapping_sub(context.base);
-    let left = context.end.wrapping_sub(framing.pos) as i64;
-    if left <= 0 {
+    if framing.pos >= context.end {
         return 1;
     }
-    let mut valid = if left > chunk::BLOCK as i64 { chunk::BLOCK as u64 } else { left as u64 };
+    let mut valid = (context.end - framing.pos).min(chunk::BLOCK as u64);
     // SAFETY: arithmetic on one register: 1..=16, proven where the helper gets it.
     unsafe { core::arch::asm!("{n} += -1", "{n} &= 15", "{n} += 1", n = inout(reg) valid) };
     // Written in words: the helper wants all of it written before, and the compiler would call a `memset` by bytes.
