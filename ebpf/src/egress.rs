@@ -42,7 +42,7 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
     if mark == MARK_REPLAY && verdict == PASS {
         skb::set_mark(skb, 0);
     }
-    verdict
+    if verdict == STOLEN { skb::steal() } else { verdict }
 }
 
 /// The scratch memory of the packet in hand.

@@ -17,10 +17,22 @@ const BPF_F_RECOMPUTE_CSUM: u64 = 1;
 
 /// The verdict "pass": other programs on the hook still see the packet. `TC_ACT_OK` would end the chain.
 pub const PASS: i32 = -1;
-/// Held, or dropped in a way that the client's TCP believes it sent: it retransmits by itself.
-pub const STOLEN: i32 = 4;
+/// Held, or dropped in a way that the client's TCP believes it sent: it retransmits by itself. Not a verdict of the
+/// kernel's: see [`steal`].
+pub const STOLEN: i32 = -104;
 /// Dropped.
 pub const SHOT: i32 = 2;
+
+/// Takes the packet away, and lets the sender believe that it was sent.
+///
+/// `TC_ACT_STOLEN` would say just that, but only clsact knows it: tcx takes every code but pass, drop and redirect for
+/// "next", so the packet would go on (`tcx_action_code` in include/net/tcx.h). A redirect to an interface that does not
+/// exist frees the packet, and the sender is told success (`sch_handle_egress` in net/core/dev.c), with both.
+#[inline(always)]
+pub fn steal() -> i32 {
+    // SAFETY: plain numbers; no interface has index 0.
+    unsafe { h::bpf_redirect(0, 0) as i32 }
+}
 
 /// Loads `size_of::<T>()` bytes at `at`.
 #[inline(always)]

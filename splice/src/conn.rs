@@ -129,7 +129,8 @@ impl ConnState {
     /// rate, so that the successor of a dead agent is asked too.
     #[inline(always)]
     pub fn hold(&mut self, start: u64, slot: u32, now: u64) -> bool {
-        if self.phase != PHASE_HOLD || self.held != start {
+        // Waiting for the old owner and waiting for a leg are two holds: the agent is asked anew.
+        if self.phase != PHASE_HOLD || self.held != start || self.held_slot != slot {
             self.phase = PHASE_HOLD;
             self.held = start;
             self.hold = self.hold.wrapping_add(1);

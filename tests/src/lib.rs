@@ -28,9 +28,11 @@
 //! * [`agent`]: [`Agent`], the binary under test, and [`Routes`], its route file.
 //! * [`scene`]: [`Scene`], the usual cast: a client, a baseline, two forks, an agent.
 //! * [`probe`]: programs of somebody else on a pod's interface.
+//! * [`demo`]: what `cargo xtask demo` plays.
 //! * [`gate`]: tests that cannot run say so.
 
 pub mod agent;
+pub mod demo;
 pub mod digest;
 pub mod gate;
 pub mod http;

@@ -187,9 +187,9 @@ fn program(object: &mut Ebpf, dir: &Path, hook: Hook) -> Result<SchedClassifier,
         .map_err(failed)?;
     program.load().map_err(failed)?;
     let path = dir.join("prog").join(hook.name());
-    let fresh = dir.join("prog").join(format!("{}.new", hook.name()));
+    let fresh = dir.join("prog").join(format!("{}_new", hook.name()));
     let pin = |error| LoadError::Pin { path: path.clone(), error };
-    // A pin cannot be overwritten, but renamed over.
+    // A pin cannot be overwritten, but renamed over; bpffs keeps names with a dot for itself.
     _ = fs::remove_file(&fresh);
     program.pin(&fresh).map_err(|e| pin(pin_error(e)))?;
     fs::rename(&fresh, &path).map_err(pin)?;
