@@ -85,6 +85,7 @@ pub const fn start(pos: u64) -> Framing {
 pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
     let mut chunk = framing.chunk;
     let mut size = framing.size;
+    let mut over = 0;
     let mut i = 0;
     while i < BLOCK {
         if i as u32 >= valid {
@@ -101,17 +102,17 @@ pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
             _ => OTHER,
         };
         chunk = (row >> ((chunk & 15) * 4)) as u32 & 15;
-        if chunk == DIGITS {
-            // one more digit must not reach 2^63: positions are sums of sizes
-            if size >= 1 << 59 {
-                chunk = BAD;
-            }
-            size = (size << 4) | u64::from(digit);
-        }
+        // Four ones if the byte is a digit of the size. One more digit must not reach 2^63: positions are sums of sizes.
+        let take = ((15_u64 << (DIGITS * 4)) >> (chunk * 4)) & 15;
+        over |= size >> 59 & take;
+        size = (size << (take & 4)) | (u64::from(digit) & take);
         if chunk < SIZED {
             continue;
         }
         framing.pos = framing.pos.wrapping_add(i as u64);
+        if over != 0 {
+            chunk = BAD;
+        }
         framing.size = 0;
         if chunk == SIZED {
             framing.pos = framing.pos.wrapping_add(size);
@@ -129,6 +130,10 @@ pub fn step(framing: &mut Framing, bytes: &[u8; BLOCK], valid: u32) -> Flow {
     framing.pos = framing.pos.wrapping_add(i as u64);
     framing.size = size;
     framing.chunk = chunk;
+    if over != 0 {
+        framing.state = FRAMING_LOST;
+        return Flow::Bad;
+    }
     Flow::More
 }
 
