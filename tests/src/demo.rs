@@ -1,0 +1,73 @@
+//! The demo: what Sidetrack does, shown on a shop of two services in pods made of network namespaces.
+//!
+//! A client calls `shop/orders`, which calls `shop/payments`; each is real nginx behind a Service's virtual address. Two
+//! sandboxes have forked one of them each. Every request is timed and checked, and at the end the servers' own access
+//! logs must agree with what was asked, to the request.
+//!
+//! * `shop`, `server`: the cast.
+//! * `scenes`: what is played; `visitor`, `steady`: the client's side of it; `ledger`: the count at the end.
+//! * [`report`]: what was found; `stage`, `paint`: how it is shown.
+
+mod ledger;
+mod paint;
+pub mod report;
+mod scenes;
+mod server;
+mod shop;
+mod stage;
+mod steady;
+mod visitor;
+
+pub use report::Report;
+pub use stage::{Output, Stage};
+
+use crate::{Agent, agent, lab};
+use anyhow::{Result, ensure};
+use paint::Tone;
+
+/// Plays the demo. A report comes whatever happens: it says what.
+#[must_use]
+pub fn run(mut stage: Stage) -> Report {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    kernel.trim().clone_into(&mut stage.report().kernel);
+    let played = play(&mut stage);
+    stage.close(played)
+}
+
+fn play(stage: &mut Stage) -> Result<()> {
+    lab::require_root()?;
+    let binary = agent::binary();
+    ensure!(binary.is_file(), "there is no {}: run `cargo xtask demo`, which builds it", binary.display());
+    // First, so that it goes last: with it go its processes, namespaces, mounts and pins.
+    let lab = shop::lab()?;
+    let shop = shop::Shop::open(&lab, stage)?;
+    stage.progress("the agent");
+    let agent = Agent::start(&lab, &shop.routes())?;
+    agent.wait_attached(shop.pods())?;
+    stage.progress("ready");
+    drawing(stage);
+    stage.heads();
+    scenes::play(&lab, shop, agent, stage)
+}
+
+/// The call path, and which sandbox has forked what.
+fn drawing(stage: &Stage) {
+    let paint = stage.paint();
+    let ours = |text: &str| paint.text(text, Tone::Ours);
+    let faint = |text: &str| paint.text(text, Tone::Faint);
+    for line in [
+        String::new(),
+        format!("    client ──▶ shop/orders {} ──▶ shop/payments {}", faint("10.96.0.10:80"), faint("10.96.0.20:80")),
+        "                 │                              │".into(),
+        format!("                 ├─ orders {}              ├─ payments {}", faint("baseline"), faint("baseline")),
+        format!(
+            "                 └─ {}   {}         └─ {}   {}",
+            ours("orders-pr-1"),
+            ours("key pr-1"),
+            ours("payments-pr-2"),
+            ours("key pr-2")
+        ),
+    ] {
+        stage.line(&line);
+    }
+}

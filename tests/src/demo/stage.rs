@@ -1,0 +1,173 @@
+//! Where the demo is shown as it happens: scene by scene to a person, with progress on standard error where nothing
+//! else is to be seen.
+
+use super::{
+    paint::{self, Paint, Tone},
+    report::{Check, Connection, Report, Row, Scene},
+};
+use anyhow::Result;
+use std::{
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+/// How the report is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// A table for people, line by line as it happens.
+    #[default]
+    Table,
+    /// One JSON object at the end.
+    Json,
+}
+
+/// The stage, and what was seen on it so far.
+#[derive(Debug)]
+pub struct Stage {
+    report: Report,
+    table: bool,
+    /// A person sees the table grow.
+    live: bool,
+    began: Instant,
+    paint: Paint,
+}
+
+impl Stage {
+    /// An empty one.
+    #[must_use]
+    pub fn new(output: Output) -> Self {
+        let table = output == Output::Table;
+        let live = table && std::io::stdout().is_terminal();
+        Self { report: Report::default(), table, live, began: Instant::now(), paint: Paint::stdout() }
+    }
+
+    /// What was seen.
+    pub(super) fn report(&mut self) -> &mut Report {
+        &mut self.report
+    }
+
+    /// How to colour a line of the table.
+    pub(super) fn paint(&self) -> Paint {
+        self.paint
+    }
+
+    /// A word to the person who waits.
+    pub(super) fn progress(&self, what: &str) {
+        eprintln!("{:5.1} s  {what}", self.began.elapsed().as_secs_f64());
+    }
+
+    /// Writes a line of the table.
+    pub(super) fn line(&self, text: &str) {
+        if self.table {
+            // Who has closed the other end does not read it: the exit code still says how it went.
+            drop(writeln!(std::io::stdout(), "{}", text.trim_end()));
+        }
+    }
+
+    /// Opens a scene, plays it, and closes it.
+    pub(super) fn scene(
+        &mut self,
+        name: &'static str,
+        title: &'static str,
+        expected: &'static str,
+        play: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        let number = self.report.scenes.len() + 1;
+        if !self.live {
+            self.progress(&format!("scene {number}: {title}"));
+        }
+        let title_shown = self.paint.text(&format!("{number:>2}  {title}"), Tone::Strong);
+        self.line(&format!("\n{title_shown}  {}", self.paint.text(expected, Tone::Faint)));
+        self.report.scenes.push(Scene { name, title, expected, ..Scene::default() });
+        let played = play(self);
+        let scene = self.current();
+        scene.ok = played.is_ok() && scene.all_well();
+        played
+    }
+
+    fn current(&mut self) -> &mut Scene {
+        self.report.scenes.last_mut().expect("rows and checks belong to a scene that is open")
+    }
+
+    /// The heads of the columns.
+    pub(super) fn heads(&self) {
+        let heads = columns("REQUEST", "KEY", "OVER", "ANSWERED BY", "", "TIME");
+        self.line(&format!("\n{}", self.paint.text(&heads, Tone::Faint)));
+    }
+
+    /// Shows and keeps a request.
+    pub(super) fn row(&mut self, row: Row) {
+        let answered = if row.answered.is_empty() { "nobody".into() } else { row.answered.join(" → ") };
+        let connection = match (row.connection, row.count) {
+            (Connection::Kept, _) => "kept",
+            (Connection::New, 0 | 1) => "new",
+            (Connection::New, _) => "new each",
+        };
+        let forked = row.expected.iter().any(|server| server.contains("-pr-"));
+        let (mark, tone) = if row.ok { ("✓", Tone::Good) } else { ("✗", Tone::Bad) };
+        let mut line = self.paint.columns([
+            (&row.sent, Tone::Plain),
+            (row.key.as_deref().unwrap_or("-"), if row.key.is_some() { Tone::Ours } else { Tone::Faint }),
+            (connection, Tone::Faint),
+            (&answered, if forked { Tone::Ours } else { Tone::Plain }),
+            (mark, tone),
+            (&paint::seconds(row.seconds), Tone::Plain),
+        ]);
+        if row.count > 1 {
+            let many = format!(
+                "  median of {}, longest {}",
+                paint::grouped(row.count),
+                paint::seconds(row.slowest_seconds).trim_start()
+            );
+            line.push_str(&self.paint.text(&many, Tone::Faint));
+        }
+        if let Some(note) = &row.note {
+            line.push_str(&self.paint.text(&format!("  {note}"), Tone::Faint));
+        }
+        self.line(&line);
+        if !row.ok {
+            let why = row.error.as_deref().unwrap_or("nobody knows why");
+            let words = format!("      expected {}; {why}", row.expected.join(" → "));
+            self.line(&self.paint.text(&words, Tone::Bad));
+        }
+        self.current().requests.push(row);
+    }
+
+    /// Shows and keeps something that had to hold.
+    pub(super) fn check(&mut self, what: &str, found: &str, ok: bool) {
+        let (mark, tone) = if ok { ("✓", Tone::Good) } else { ("✗", Tone::Bad) };
+        let wide = paint::pad(&format!("{what}: {found}"), paint::before_mark());
+        self.line(&format!("    {wide} {}", self.paint.text(mark, tone)));
+        self.current().checks.push(Check { what: what.to_owned(), found: found.to_owned(), ok });
+    }
+
+    /// Ends the demo, well or by this error.
+    pub(super) fn close(mut self, played: Result<()>) -> Report {
+        self.report.error = played.err().map(|error| format!("{error:#}"));
+        self.report.seconds = self.began.elapsed().as_secs_f64();
+        self.report.ok = self.report.all_well();
+        let took = Duration::from_secs_f64(self.report.seconds);
+        let requests: u64 = self.report.scenes.iter().flat_map(|scene| &scene.requests).map(|row| row.count).sum();
+        let (words, tone) = if self.report.ok {
+            (format!("{} requests, each where it belongs, in {took:.0?}", paint::grouped(requests)), Tone::Good)
+        } else if let Some(error) = &self.report.error {
+            (format!("the demo could not be played to its end: {error}"), Tone::Bad)
+        } else {
+            ("something went elsewhere: see the lines marked ✗".into(), Tone::Bad)
+        };
+        self.line(&format!("\n{}", self.paint.text(&words, tone)));
+        if !self.table
+            && let Some(error) = &self.report.error
+        {
+            eprintln!("the demo could not be played to its end: {error}");
+        }
+        self.report
+    }
+}
+
+/// The columns without any colour.
+fn columns(request: &str, key: &str, over: &str, answered: &str, mark: &str, time: &str) -> String {
+    let plain = Paint::default();
+    let time = format!("{time:>8}");
+    plain.columns([request, key, over, answered, mark, &time].map(|text| (text, Tone::Plain)))
+}
