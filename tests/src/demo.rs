@@ -41,31 +41,31 @@ fn play(stage: &mut Stage) -> Result<()> {
     // First, so that it goes last: with it go its processes, namespaces, mounts and pins.
     let lab = shop::lab()?;
     let shop = shop::Shop::open(&lab, stage)?;
-    stage.progress("the agent");
-    let agent = Agent::start(&lab, &shop.routes())?;
-    agent.wait_attached(shop.pods())?;
-    stage.progress("ready");
     drawing(stage);
     stage.heads();
+    scenes::before(&shop, stage)?;
+    stage.progress("starting the agent");
+    let agent = Agent::start(&lab, &shop.routes())?;
+    agent.wait_attached(shop.pods())?;
+    stage.progress("the agent is attached to all pods");
     scenes::play(&lab, shop, agent, stage)
 }
 
 /// The call path, and which sandbox has forked what.
 fn drawing(stage: &Stage) {
     let paint = stage.paint();
-    let ours = |text: &str| paint.text(text, Tone::Ours);
-    let faint = |text: &str| paint.text(text, Tone::Faint);
+    let (base, fork) = (|text: &str| paint.text(text, Tone::Faint), |text: &str| paint.text(text, Tone::Ours));
     for line in [
         String::new(),
-        format!("    client ──▶ shop/orders {} ──▶ shop/payments {}", faint("10.96.0.10:80"), faint("10.96.0.20:80")),
-        "                 │                              │".into(),
-        format!("                 ├─ orders {}              ├─ payments {}", faint("baseline"), faint("baseline")),
+        "    client ──▶ shop/orders ─────────────────▶ shop/payments".into(),
+        format!("               {}                  {}", base("10.96.0.10:80"), base("10.96.0.20:80")),
+        format!("               ├─ orders         {}      ├─ payments       {}", base("baseline"), base("baseline")),
         format!(
-            "                 └─ {}   {}         └─ {}   {}",
-            ours("orders-pr-1"),
-            ours("key pr-1"),
-            ours("payments-pr-2"),
-            ours("key pr-2")
+            "               └─ {}    {}      └─ {}  {}",
+            fork("orders-pr-1"),
+            fork("key pr-1"),
+            fork("payments-pr-2"),
+            fork("key pr-2")
         ),
     ] {
         stage.line(&line);

@@ -41,7 +41,20 @@ struct Play<'a> {
     agent: Agent<'a>,
 }
 
-/// Plays all scenes.
+/// What the shop does while nothing is attached to its pods. It asks `orders` alone: a connection of nginx's pool to
+/// `payments` would be older than the agent, which follows those that it has seen from their SYN on.
+pub fn before(shop: &Shop, stage: &mut Stage) -> Result<()> {
+    let expected = "a key is a header like any other: the baseline answers";
+    stage.scene("before", "Without Sidetrack", expected, |stage| {
+        let mut kept = Visitor::new(&shop.client, shop.orders.v4);
+        for key in [None, Some(ORDERS_KEY), None] {
+            stage.row(kept.ask(shop, Ask { target: HOME, key, by: &["orders"] }));
+        }
+        Ok(())
+    })
+}
+
+/// Plays all other scenes.
 pub fn play(lab: &Lab, shop: Shop, agent: Agent, stage: &mut Stage) -> Result<()> {
     let kept = Visitor::new(&shop.client, shop.orders.v4);
     let mut play = Play { lab, shop, kept, agent };

@@ -77,7 +77,7 @@ impl Stage {
             self.progress(&format!("scene {number}: {title}"));
         }
         let title_shown = self.paint.text(&format!("{number:>2}  {title}"), Tone::Strong);
-        self.line(&format!("\n{title_shown}  {}", self.paint.text(expected, Tone::Faint)));
+        self.line(&format!("\n{title_shown}  {}", self.paint.text(&format!("expected: {expected}"), Tone::Faint)));
         self.report.scenes.push(Scene { name, title, expected, ..Scene::default() });
         let played = play(self);
         let scene = self.current();
