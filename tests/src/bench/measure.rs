@@ -1,0 +1,180 @@
+//! What is measured under each condition.
+
+use super::{
+    cast::{Ask, Cast, Condition, LARGE, MEDIUM},
+    client,
+    crowd::Crowd,
+    machine::{self, busy},
+    statistics::median_micros,
+};
+use anyhow::Result;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// How long everything takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Length of a closed loop.
+    pub time: Duration,
+    /// Transfers of 200 MB.
+    pub transfers: u32,
+    /// New connections.
+    pub connections: u32,
+    /// Whether the figures are good enough to be judged.
+    pub judged: bool,
+}
+
+impl Pace {
+    /// The real thing.
+    pub const FULL: Self = Self { time: Duration::from_secs(1), transfers: 4, connections: 200, judged: true };
+    /// A smoke run.
+    pub const QUICK: Self = Self { time: Duration::from_millis(200), transfers: 1, connections: 20, judged: false };
+}
+
+/// Connections of a crowd.
+pub const CROWD: usize = 32;
+
+/// A way to put load on a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Small requests, one connection.
+    Single,
+    /// Small requests, 32 connections.
+    Crowd,
+    /// Answers of 64 KiB, 32 connections.
+    MediumDown,
+    /// Requests of 64 KiB, 32 connections.
+    MediumUp,
+    /// Answers of 200 MB, one connection.
+    LargeDown,
+    /// Requests of 200 MB, one connection.
+    LargeUp,
+    /// A new connection for each small request.
+    Fresh,
+}
+
+/// What a figure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantity {
+    /// Median time of a request, in microseconds.
+    P50,
+    /// Requests per second.
+    Throughput,
+    /// Mean time of a transfer, in milliseconds.
+    Time,
+    /// Time of all processors per request, in microseconds.
+    Cpu,
+}
+
+impl Measure {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Single, Self::Crowd, Self::MediumDown, Self::MediumUp, Self::LargeDown, Self::LargeUp, Self::Fresh];
+
+    /// As it stands in the table: direction and connections.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Single => "small, 1 connection",
+            Self::Crowd => "small, 32 connections",
+            Self::MediumDown => "64 KiB down, 32 connections",
+            Self::MediumUp => "64 KiB up, 32 connections",
+            Self::LargeDown => "200 MB down, 1 connection",
+            Self::LargeUp => "200 MB up, 1 connection",
+            Self::Fresh => "small, a new connection each",
+        }
+    }
+
+    /// The load tool.
+    pub fn tool(self) -> &'static str {
+        match self {
+            Self::Single | Self::LargeDown | Self::LargeUp | Self::Fresh => "own, blocking",
+            Self::Crowd | Self::MediumDown | Self::MediumUp => "own, epoll",
+        }
+    }
+
+    /// Under which conditions.
+    pub fn conditions(self) -> &'static [Condition] {
+        use Condition::{Again, Keyed, Plain, Unkeyed, Unwatched};
+        match self {
+            Self::Single | Self::Crowd => &[Plain, Again, Unwatched, Unkeyed, Keyed],
+            _ => &[Plain, Again, Unkeyed, Keyed],
+        }
+    }
+
+    fn ask(self) -> Ask {
+        match self {
+            Self::Single | Self::Crowd | Self::Fresh => Ask::Small,
+            Self::MediumDown => Ask::Down(MEDIUM),
+            Self::MediumUp => Ask::Up(MEDIUM),
+            Self::LargeDown => Ask::Down(LARGE),
+            Self::LargeUp => Ask::Up(LARGE),
+        }
+    }
+
+    /// One connection is measured with client and server on one processor: a request then waits for work alone, not for
+    /// an idle processor to wake up, which takes longer than all the rest and varies.
+    fn servers_cpu(self) -> usize {
+        match self {
+            Self::Single | Self::Fresh => 0,
+            _ => machine::other_cpu(),
+        }
+    }
+
+    /// Measures once.
+    pub fn take(self, cast: &Cast, condition: Condition, pace: Pace) -> Result<Vec<(Quantity, f64)>> {
+        cast.place_servers(self.servers_cpu())?;
+        let (pod, target) = cast.target(condition, self.ask());
+        let (_, small) = cast.target(condition, Ask::Small);
+        pod.enter(|| {
+            machine::pin(0, 0)?;
+            match self {
+                Self::Single => Ok(vec![(Quantity::P50, median_micros(&client::alone(&target, pace.time)?))]),
+                Self::Fresh => Ok(vec![(Quantity::P50, median_micros(&client::fresh(&target, pace.connections)?))]),
+                Self::Crowd | Self::MediumDown | Self::MediumUp => {
+                    let mut crowd = Crowd::new(&target, CROWD)?;
+                    crowd.run(pace.time / 10)?;
+                    let before = busy()?;
+                    let done = crowd.run(pace.time)?;
+                    let cpu = busy()?.saturating_sub(before);
+                    let requests = done.requests as f64;
+                    Ok(vec![
+                        (Quantity::Throughput, requests / done.time.as_secs_f64()),
+                        (Quantity::Cpu, cpu.as_secs_f64() * 1e6 / requests),
+                    ])
+                }
+                Self::LargeDown | Self::LargeUp => {
+                    let mut bulk = client::Bulk::new(&target, &small)?;
+                    let (before, start) = (busy()?, Instant::now());
+                    for _ in 0..pace.transfers {
+                        bulk.transfer()?;
+                    }
+                    let count = f64::from(pace.transfers);
+                    let (time, cpu) = (start.elapsed(), busy()?.saturating_sub(before));
+                    Ok(vec![
+                        (Quantity::Time, time.as_secs_f64() * 1e3 / count),
+                        (Quantity::Cpu, cpu.as_secs_f64() * 1e6 / count),
+                    ])
+                }
+            }
+        })?
+    }
+}
+
+impl Quantity {
+    /// As it stands in the table.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::P50 => "p50, us",
+            Self::Throughput => "requests/s",
+            Self::Time => "time, ms",
+            Self::Cpu => "CPU us/request",
+        }
+    }
+
+    /// Whether more is better.
+    pub fn rises(self) -> bool {
+        self == Self::Throughput
+    }
+}
