@@ -1,0 +1,146 @@
+//! What the documentation names is there: files, items in them, headings, counters.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use sidetrack_splice::abi::reason::Reason;
+
+fn root() -> PathBuf {
+    xtask::root()
+}
+
+/// A document, without its blocks of code.
+struct Document {
+    path: PathBuf,
+    text: String,
+}
+
+impl Document {
+    fn read(path: PathBuf) -> Result<Self> {
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut code = false;
+        let prose = |line: &&str| {
+            let fence = line.starts_with("```");
+            code ^= fence;
+            !fence && !code
+        };
+        let text = text.lines().filter(prose).collect::<Vec<_>>().join("\n");
+        Ok(Self { path, text })
+    }
+
+    /// README, CONTRIBUTING and all of `docs/`.
+    fn all() -> Result<Vec<Self>> {
+        let mut paths = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+        for entry in fs::read_dir(root().join("docs"))? {
+            paths.extend(Some(entry?.path()).filter(|path| path.extension().is_some_and(|it| it == "md")));
+        }
+        paths.into_iter().map(Self::read).collect()
+    }
+
+    /// What stands between backticks.
+    fn quoted(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+    }
+
+    /// Where links lead.
+    fn links(&self) -> impl Iterator<Item = &str> {
+        self.text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
+    }
+
+    /// Headings, as the anchors that a link names them by.
+    fn anchors(&self) -> Vec<String> {
+        let headings = self.text.lines().filter_map(|line| line.strip_prefix('#'));
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+        let anchor = |text: &str| text.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect();
+        headings.map(|text| <String as AsRef<str>>::as_ref(&anchor(text)).replace(' ', "-")).collect()
+    }
+}
+
+/// Whether a quoted word means a file or directory of this tree: it begins with one of its directories. Words in capitals
+/// and patterns stand for many.
+fn is_path(word: &str) -> bool {
+    let (first, rest) = word.split_once('/').unwrap_or((word, ""));
+    let names_many = word.contains(['*', '<', ' ', '{'])
+        || Path::new(word).file_stem().is_some_and(|stem| {
+            let stem = stem.to_string_lossy();
+            word.ends_with(".rs") && !stem.chars().any(char::is_lowercase)
+        });
+    let ours = [".ci", "daemon", "deploy", "docs", "ebpf", "splice", "tests", "xtask"];
+    ours.contains(&first) && (!rest.is_empty() || word.ends_with('/')) && !names_many
+}
+
+/// Whether an item of this name is declared in a source.
+fn declares(source: &str, name: &str) -> bool {
+    let kinds = ["fn", "const", "static", "struct", "enum", "type", "trait"];
+    kinds.iter().any(|kind| {
+        source.match_indices(&format!("{kind} {name}")).any(|(at, found)| {
+            let end = source[at + found.len()..].chars().next();
+            !end.is_some_and(|c| c.is_alphanumeric() || c == '_')
+        })
+    })
+}
+
+#[test]
+fn every_file_and_item_that_the_documentation_names_is_there() -> Result<()> {
+    let mut missing = Vec::new();
+    let mut found = 0;
+    for document in Document::all()? {
+        for word in document.quoted().filter(|word| is_path(word.split("::").next().unwrap_or(word))) {
+            let (path, item) = word.split_once("::").map_or((word, None), |(path, item)| (path, Some(item)));
+            let file = root().join(path);
+            let there = match item {
+                None => file.exists(),
+                Some(item) => fs::read_to_string(&file).is_ok_and(|source| declares(&source, item)),
+            };
+            if there {
+                found += 1;
+            } else {
+                missing.push(format!("{}: {word}", document.path.display()));
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "not there:\n{}", missing.join("\n"));
+    ensure!(found > 100, "only {found} names were recognised: does this test still read the documentation?");
+    Ok(())
+}
+
+#[test]
+fn every_link_leads_somewhere() -> Result<()> {
+    let documents = Document::all()?;
+    let mut broken = Vec::new();
+    for document in &documents {
+        for link in document.links().filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let directory = document.path.parent().context("a document lies in a directory")?;
+            let target = if file.is_empty() { document.path.clone() } else { directory.join(file) };
+            let known = || Document::read(target.clone()).is_ok_and(|to| to.anchors().iter().any(|it| it == anchor));
+            if !target.exists() || !anchor.is_empty() && !known() {
+                broken.push(format!("{}: {link}", document.path.display()));
+            }
+        }
+    }
+    ensure!(broken.is_empty(), "broken:\n{}", broken.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_verdict_against_a_client_is_explained_and_no_other_counter_is_named() -> Result<()> {
+    let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+    let troubles = Document::read(root().join("docs/troubleshooting.md"))?;
+    let explained: Vec<_> = troubles.quoted().collect();
+    let groups = ["reset_", "refused_", "opaque_"];
+    let of_a_group = |name: &&str| groups.iter().any(|group| name.starts_with(group) && name.len() > group.len());
+    for name in names.iter().copied().filter(of_a_group) {
+        ensure!(explained.contains(&name), "docs/troubleshooting.md says nothing of {name}");
+    }
+    for document in Document::all()? {
+        for word in document.quoted().filter(of_a_group) {
+            // Fields of functions and files are named by their paths.
+            ensure!(names.contains(&word), "{}: there is no counter {word}", document.path.display());
+        }
+    }
+    Ok(())
+}
