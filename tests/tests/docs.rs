@@ -52,10 +52,10 @@ impl Document {
 
     /// Headings, as the anchors that a link names them by.
     fn anchors(&self) -> Vec<String> {
-        let headings = self.text.lines().filter_map(|line| line.strip_prefix('#'));
         let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
-        let anchor = |text: &str| text.trim_start_matches('#').trim().to_lowercase().chars().filter(kept).collect();
-        headings.map(|text| <String as AsRef<str>>::as_ref(&anchor(text)).replace(' ', "-")).collect()
+        let anchor = |text: &str| text.to_lowercase().chars().filter(kept).collect::<String>().replace(' ', "-");
+        let headings = self.text.lines().filter(|line| line.starts_with('#'));
+        headings.map(|line| anchor(line.trim_start_matches('#').trim())).collect()
     }
 }
 
@@ -63,11 +63,11 @@ impl Document {
 /// and patterns stand for many.
 fn is_path(word: &str) -> bool {
     let (first, rest) = word.split_once('/').unwrap_or((word, ""));
-    let names_many = word.contains(['*', '<', ' ', '{'])
-        || Path::new(word).file_stem().is_some_and(|stem| {
-            let stem = stem.to_string_lossy();
-            word.ends_with(".rs") && !stem.chars().any(char::is_lowercase)
-        });
+    let placeholder = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        path.extension().is_some_and(|it| it == "rs") && !stem.chars().any(char::is_lowercase)
+    };
+    let names_many = word.contains(['*', '<', ' ', '{']) || placeholder(Path::new(word));
     let ours = [".ci", "daemon", "deploy", "docs", "ebpf", "splice", "tests", "xtask"];
     ours.contains(&first) && (!rest.is_empty() || word.ends_with('/')) && !names_many
 }
@@ -138,7 +138,6 @@ fn every_verdict_against_a_client_is_explained_and_no_other_counter_is_named() -
     }
     for document in Document::all()? {
         for word in document.quoted().filter(of_a_group) {
-            // Fields of functions and files are named by their paths.
             ensure!(names.contains(&word), "{}: there is no counter {word}", document.path.display());
         }
     }
