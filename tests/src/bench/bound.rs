@@ -40,6 +40,8 @@ pub enum Verdict {
     WithinNoise,
     /// It was not.
     Missed,
+    /// Two equal things differ by so much in this run that it cannot tell.
+    TooNoisy,
     /// There is none.
     NoBound,
     /// The run was too short to tell.
@@ -49,6 +51,10 @@ pub enum Verdict {
 impl Verdict {
     /// Judges a ratio; `spread` is what A/A differ by.
     pub fn of(ratio: f64, bound: f64, rises: bool, spread: f64) -> Self {
+        // With a spread as wide as this, nothing could ever miss its bound.
+        if spread > (bound - 1.0).abs().max(0.1) / 2.0 {
+            return Self::TooNoisy;
+        }
         let missed_by = if rises { bound - ratio } else { ratio - bound };
         match missed_by {
             by if by <= 0.0 => Self::Holds,
@@ -58,12 +64,18 @@ impl Verdict {
         }
     }
 
+    /// Whether the run has not shown that the bound is kept.
+    pub fn fails(self) -> bool {
+        matches!(self, Self::Missed | Self::TooNoisy)
+    }
+
     /// As it stands in the table.
     pub fn label(self) -> &'static str {
         match self {
             Self::Holds => "holds",
             Self::WithinNoise => "within A/A",
             Self::Missed => "MISSED",
+            Self::TooNoisy => "too noisy",
             Self::NoBound => "",
             Self::NotJudged => "not judged",
         }
@@ -86,6 +98,8 @@ mod tests {
     fn a_bound_may_be_missed_by_the_spread_of_equal_things() {
         assert_eq!(Verdict::of(1.16, 1.15, false, 0.02), Verdict::WithinNoise);
         assert_eq!(Verdict::of(1.18, 1.15, false, 0.02), Verdict::Missed);
+        assert_eq!(Verdict::of(1.01, 1.02, false, 0.06), Verdict::TooNoisy);
+        assert_eq!(Verdict::of(2.9, 3.0, false, 0.06), Verdict::Holds);
         assert_eq!(Verdict::of(f64::NAN, 1.15, false, 0.02), Verdict::Missed);
     }
 }

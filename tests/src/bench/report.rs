@@ -60,9 +60,9 @@ impl Report {
         Self { machine, rounds, request_head: head_length(), items, programs }
     }
 
-    /// Whether a bound was missed.
-    pub fn missed(&self) -> bool {
-        self.items.iter().any(|row| row.verdict == Verdict::Missed)
+    /// Whether a bound was missed, or could not be judged in a run that was to judge it.
+    pub fn fails(&self) -> bool {
+        self.items.iter().any(|row| row.verdict.fails())
     }
 }
 
