@@ -27,6 +27,7 @@ use sidetrack_splice::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,9 @@ use crate::{
 
 /// How often ended connections and idle legs are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// How long events wait for the pods that were there at the start.
+const LISTING: Duration = Duration::from_secs(2);
 
 /// What an agent is told.
 #[derive(Clone, Debug)]
@@ -122,9 +126,14 @@ async fn work(options: Options) -> anyhow::Result<()> {
     }
 
     let holds = Holds::new(Arc::clone(&shared));
-    let reader = tokio::spawn(read(events, holds.clone()));
     let watched = pods::watch(options.netns_dirs.clone())?;
-    let follower = tokio::spawn(follow(watched, Arc::clone(&shared)));
+    let (listed, all_listed) = oneshot::channel();
+    let follower = tokio::spawn(follow(watched, Arc::clone(&shared), listed));
+    let reader = tokio::spawn(async move {
+        // What was held while no agent ran waits in the ring buffer: its pods must be known first.
+        _ = tokio::time::timeout(LISTING, all_listed).await;
+        read(events, holds).await;
+    });
     let sweeper = tokio::spawn(sweep::run(Arc::clone(&shared), SWEEP_EVERY));
 
     let done = supervise(&shared, &mut routes.table, &mut programmed).await;
@@ -199,10 +208,15 @@ async fn read(events: RingBuf<MapData>, holds: Holds) {
 }
 
 /// Follows the pods of this node.
-async fn follow(mut events: tokio::sync::mpsc::Receiver<PodEvent>, shared: Arc<Shared>) {
+async fn follow(mut events: mpsc::Receiver<PodEvent>, shared: Arc<Shared>, listed: oneshot::Sender<()>) {
+    let mut listed = Some(listed);
     while let Some(event) = events.recv().await {
         debug!(?event, "pod");
+        let all = matches!(event, PodEvent::Listed);
         shared.attached.apply(&shared, event).await;
+        if let Some(listed) = listed.take_if(|_| all) {
+            _ = listed.send(());
+        }
     }
     error!("namespaces are no longer followed: new pods are not attached; restart the agent");
 }

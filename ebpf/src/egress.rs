@@ -179,6 +179,14 @@ pub extern "C" fn to_owner() -> i32 {
             return STOLEN;
         }
     }
+    if out.end > out.start && out.end <= out.state.next && out.state.flags & CONN_DIVERTED != 0 {
+        // SAFETY: as above.
+        if let Some(r) = unsafe { RESPONSES.get(&out.conn) } {
+            if out.state.leg_dead(&r.now, out.end, skb::now()) {
+                return reset(out, Reason::ResetLegDead);
+            }
+        }
+    }
     PASS_ON
 }
 
@@ -374,15 +382,16 @@ pub extern "C" fn give_up(skb: *mut __sk_buff) -> i32 {
     let Some(out) = scratch() else { return PASS };
     let Some(c) = connection(out) else { return PASS };
     out.now = skb::now();
-    count::number(out.reason);
     if out.state.phase != PHASE_RESET {
         out.state.phase = PHASE_RESET;
         out.state.active = out.now;
+        // What was decided on a state that another CPU has changed meanwhile is void.
         if !commit(c, out) {
             return STOLEN;
         }
         hold::gone(skb, &out.conn, out.service);
     }
+    count::number(out.reason);
     turn::reset_client(skb)
 }
 

@@ -148,6 +148,9 @@ pub extern "C" fn owner(skb: *mut __sk_buff) -> i32 {
     let acked = if flags & flag::ACK != 0 { seq::extend(w.state.acked, numbers.ack) } else { 0 };
     let end = w.end;
     w.state.passed(end, acked);
+    if l.moved != 0 {
+        w.state.heard = skb::now();
+    }
     commit(r, w);
     deliver(skb)
 }
@@ -184,6 +187,7 @@ fn commit(r: *mut Response, w: &mut In) {
                 now.acked = state.acked;
             }
             now.flags |= state.flags;
+            now.heard = state.heard;
             if state.response.pos != now.response.pos || state.response.state != now.response.state {
                 now.response.state = sidetrack_splice::abi::record::FRAMING_LOST;
                 lost = true;

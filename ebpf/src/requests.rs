@@ -17,7 +17,7 @@ use sidetrack_splice::{
     conn::{self, At, Facts, Step, Want},
     http::{
         self, BODY_CHUNKED, BODY_LENGTH, FLAG_CONNECT, FLAG_EXPECT, FLAG_HEAD, FLAG_UPGRADE, STATUS_COMPLETE,
-        STATUS_HTTP2, STATUS_INCOMPLETE, STATUS_NOT_HTTP, STATUS_TLS, STATUS_UNREADABLE,
+        STATUS_HTTP2, STATUS_INCOMPLETE, STATUS_MORE, STATUS_NOT_HTTP, STATUS_TLS, STATUS_UNREADABLE,
     },
     seq,
 };
@@ -300,7 +300,16 @@ fn go_on(out: &mut Out, facts: &Facts, behind: u64) -> i64 {
     }
     let end = out.end;
     out.state.consume(facts, behind, end);
-    i64::from(out.step != STEP_MORE)
+    0
+}
+
+/// The segment has been read to its end.
+#[inline(always)]
+fn read_out(out: &mut Out) -> i64 {
+    if out.step == STEP_MORE {
+        out.step = STEP_STAY;
+    }
+    1
 }
 
 /// Looks for the agent's answer to a hold: a leg to adopt, or that there is none.
@@ -326,9 +335,9 @@ fn held(out: &mut Out) -> i64 {
 /// One head, or one piece of a chunked body.
 unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
     let Some(out) = scratch() else { return 1 };
-    if out.state.request.pos >= out.end && out.state.partial == 0 {
-        out.step = STEP_STAY;
-        return 1;
+    let seen = if out.step == STEP_MORE { u64::from(out.state.partial) } else { 0 };
+    if out.state.request.pos + seen >= out.end {
+        return read_out(out);
     }
     // SAFETY: `bpf_loop` hands on the context that it was given: the packet of `requests`.
     let skb = unsafe { *ctx.cast::<*mut __sk_buff>() };
@@ -338,10 +347,15 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
             return reset(out, Reason::ResetHeadUnreadable);
         }
         if out.state.request.state == FRAMING_CHUNKED {
-            out.step = STEP_STAY;
-            return 1;
+            return read_out(out);
         }
         return 0;
+    }
+    if out.step != STEP_MORE {
+        // Another head behind the one that changes the owner: it is decided about by itself, in a segment of its own.
+        out.cut = (out.state.request.pos - out.start) as u32;
+        out.step = STEP_CUT;
+        return 1;
     }
     if out.state.request.state != FRAMING_HEAD {
         return reset(out, Reason::ResetHeadUnreadable);
@@ -371,8 +385,9 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
             }
             decide();
             // Not the function's result: LLVM knows that it is 0 or 1, but the verifier does not.
-            i64::from(out.step != STEP_MORE)
+            i64::from(!matches!(out.step, STEP_MORE | STEP_SWITCH | STEP_ADOPT))
         }
+        STATUS_MORE => reset(out, Reason::ErrScan),
         _ => unreadable(out, status),
     }
 }

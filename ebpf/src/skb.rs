@@ -5,9 +5,13 @@ use aya_ebpf::{
     helpers::generated as h,
 };
 use sidetrack_splice::{
-    packet::{Edit, ETH, Packet, WORDS_V4, WORDS_V6},
+    abi::reason::Reason,
+    packet::{ETH, Edit, Packet, WORDS_V4, WORDS_V6},
 };
 
+use crate::count::count;
+
+const TCP: u8 = 6;
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
 /// Since Linux 6.16: an IPv6 address change leaves `CHECKSUM_COMPLETE` as it is.
@@ -56,11 +60,22 @@ pub fn parse(skb: *mut __sk_buff, p: &mut Packet) -> bool {
     let (protocol, len) = unsafe { ((*skb).protocol, (*skb).len) };
     if protocol == ETH_P_IP {
         let mut w = [0; WORDS_V4];
-        return load(skb, ETH, &mut w) && p.read_v4(&w, len);
+        return load(skb, ETH, &mut w) && (p.read_v4(&w, len) || odd((u32::from_be(w[2]) >> 16) as u8 == TCP));
     }
     if protocol == ETH_P_IPV6 {
         let mut w = [0; WORDS_V6];
-        return load(skb, ETH, &mut w) && p.read_v6(&w, len);
+        // Hop-by-hop, routing, fragment, destination options (RFC 8200, section 4.1).
+        return load(skb, ETH, &mut w)
+            && (p.read_v6(&w, len) || odd(matches!((u32::from_be(w[1]) >> 8) as u8, 0 | 43 | 44 | 60)));
+    }
+    false
+}
+
+/// Counts headers that are not read, and is false.
+#[inline(always)]
+fn odd(is: bool) -> bool {
+    if is {
+        count(Reason::OddHeader);
     }
     false
 }

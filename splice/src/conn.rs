@@ -20,6 +20,9 @@ pub const ASK_EVERY_NS: u64 = 150_000_000;
 /// How many bytes of frames are handed to the agent for one held head; further ones are the client's to send again.
 pub const HELD_MAX: u32 = 1 << 20;
 
+/// A leg is given up when a segment is retransmitted to it after this time without a sign of life.
+pub const DEAD_AFTER_NS: u64 = 2_000_000_000;
+
 /// Where a segment belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -93,6 +96,15 @@ impl ConnState {
     #[must_use]
     pub fn expect_failed(&self, resp: &RespState) -> bool {
         self.flags & CONN_EXPECT != 0 && resp.answered == self.asked && resp.continued != self.asked
+    }
+
+    /// Whether a segment that ends at `end` shows that its leg has died without a word: it is a retransmission, and the
+    /// leg has neither been heard of for two seconds nor got a new request meanwhile.
+    #[inline(always)]
+    #[must_use]
+    pub fn leg_dead(&self, resp: &RespState, end: u64, now: u64) -> bool {
+        let since = if resp.heard > self.active { resp.heard } else { self.active };
+        end <= self.next && resp.acked < end && now.wrapping_sub(since) > DEAD_AFTER_NS && now > since
     }
 
     /// Takes a complete head in: where its body is, and when the next head starts.
@@ -321,6 +333,8 @@ pub fn at_head(
     match switchable(state, resp, at.start, at.acked) {
         Switchable::Never => Step::Reset(Reason::ResetSticky),
         Switchable::NotYet => Step::Wait,
+        // A part of this head went to the old owner. No parked leg has it: a new one gets it first.
+        Switchable::Yes if (slot as usize) < LEGS && state.partial != 0 => Step::Dial(slot),
         Switchable::Yes if (slot as usize) < LEGS => Step::Switch(slot),
         Switchable::Yes => Step::Dial(slot_for(legs, want, state)),
     }

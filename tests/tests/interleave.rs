@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
-    Load, Scene,
+    HttpError, Load, Request, Scene,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, UNKNOWN_KEY, Via},
 };
@@ -74,13 +74,29 @@ fn two_clients_do_not_meet() -> Result<()> {
 }
 
 #[test]
-fn a_pod_that_is_client_and_baseline_at_once_serves_and_steers() -> Result<()> {
+fn a_pod_that_is_client_and_fork_at_once_serves_and_steers() -> Result<()> {
     let Some(scene) = Scene::open("both-ends", BBR)? else { return Ok(()) };
     let agent = scene.agent()?;
-    // The fork's own pod calls the service whose baseline it shadows, while it serves.
+    // The pod of one fork calls the service, for the baseline and for another fork, while it serves.
     let inbound = mixed(&scene, Via::ClusterIp4).connections(2).start(&scene.client)?;
-    let report = mixed(&scene, Via::ClusterIp6).connections(2).requests(100).seed(3).run(&scene.other_pod)?;
+    let load = [None, Some(KEY), Some(UNKNOWN_KEY)]
+        .into_iter()
+        .fold(Load::new(scene.address(Via::ClusterIp6)), |load, key| load.key(key, &[Scene::owner(key)]));
+    let report = load.connections(2).requests(100).seed(3).run(&scene.other_pod)?;
     report.all_well().with_context(|| agent.explain())?;
     inbound.stop()?.all_well()?;
+    scene.isolated()
+}
+
+#[test]
+fn a_fork_whose_key_leads_to_itself_is_refused_and_named() -> Result<()> {
+    let Some(scene) = Scene::open("itself", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.other_pod.http(scene.address(Via::ClusterIp4))?;
+    http.exchange(&Request::get("/"))?;
+    let answer = http.exchange(&Request::get("/").key(OTHER_KEY));
+    ensure!(matches!(answer, Err(HttpError::Reset)), "{answer:?}");
+    let log = agent.output().map(|o| o.lines().join("\n")).unwrap_or_default();
+    ensure!(log.contains("own pod"), "{log}");
     scene.isolated()
 }

@@ -56,7 +56,7 @@ pub(super) struct Made {
 }
 
 /// Where a leg must lead, and under which names.
-fn target(shared: &Shared, event: &Event) -> Result<(SocketAddr, String, String), LegError> {
+fn target(shared: &Shared, member: &Member, event: &Event) -> Result<(SocketAddr, String, String), LegError> {
     if event.route == 0 {
         return Ok((event.conn.remote_addr(), String::new(), String::new()));
     }
@@ -69,6 +69,14 @@ fn target(shared: &Shared, event: &Event) -> Result<(SocketAddr, String, String)
         let family = if v4 { "IPv4" } else { "IPv6" };
         return Err(LegError::Refused(format!(
             "route {} of {} has no {family} endpoint, and the client speaks {family}; add one",
+            found.key, found.service
+        )));
+    }
+    // A pod that is its own fork would dial itself over `lo`, where no program is.
+    let fit: Vec<&SocketAddr> = fit.into_iter().filter(|e| !member.pod.addresses.contains(&e.ip())).collect();
+    if fit.is_empty() {
+        return Err(LegError::Refused(format!(
+            "route {} of {} leads to the client's own pod and nowhere else, which cannot be spliced; add another endpoint",
             found.key, found.service
         )));
     }
@@ -90,7 +98,7 @@ fn agreed(c: &Connection, r: &Response) -> (ClientOptions, u8) {
 
 /// Makes the leg that a hold asks for and stores it. It is parked: egress makes it the owner.
 pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Result<Made, LegError> {
-    let (backend, service, key) = target(shared, event)?;
+    let (backend, service, key) = target(shared, member, event)?;
     let maps = &shared.maps;
     let conn = maps.connections.find(&event.conn).ok_or(LegError::Changed)?;
     let resp = maps.responses.find(&event.conn).ok_or(LegError::Changed)?;

@@ -1,7 +1,7 @@
 //! Attaching the programs to a pod's interface: tcx links where the kernel has them (6.6), else filters of a clsact qdisc.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -145,7 +145,7 @@ impl Attacher {
         let prefix = format!("{}-", id.ino);
         for entry in fs::read_dir(&self.links).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                _ = fs::remove_file(entry.path());
+                unlink(&entry.path());
             }
         }
     }
@@ -162,16 +162,23 @@ impl Attacher {
     }
 }
 
+/// Detaches a pinned link and removes its pin. Removing the pin alone detaches it too, but some time later: the kernel
+/// leaves that to a work queue.
+pub(super) fn unlink(path: &Path) {
+    if let Ok(link) = libbpf_rs::Link::open(path) {
+        _ = link.detach();
+    }
+    _ = fs::remove_file(path);
+}
+
 /// Attaches a filter, or replaces the program of the one that an earlier agent left. Runs inside the namespace.
 fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Result<(), ProgramError> {
-    match qdisc_add_clsact(name) {
-        Err(TcError::NetlinkError(e)) if !exists(&io::Error::other(e.to_string())) => {
-            let text = e.to_string();
-            if !text.contains("exists") {
-                return Err(TcError::NetlinkError(e).into());
-            }
+    if let Err(error) = qdisc_add_clsact(name) {
+        // Another program's qdisc, or an earlier agent's.
+        let there = matches!(&error, TcError::NetlinkError(e) if e.raw_os_error() == Some(libc::EEXIST));
+        if !there {
+            return Err(error.into());
         }
-        _ => {}
     }
     let options = || TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() });
     let id = match program.attach_with_options(name, kind, options()) {
@@ -185,10 +192,6 @@ fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Resu
     // The filter stays when the agent goes.
     std::mem::forget(program.take_link(id)?);
     Ok(())
-}
-
-fn exists(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AlreadyExists
 }
 
 /// Removes the filters of an interface. Runs inside the namespace. That there are none is no error.

@@ -29,4 +29,13 @@ impl Lock {
             Err((_, errno)) => Err(errno.into()),
         }
     }
+
+    /// Takes the lock if no agent works with the directory. `None`: one does.
+    pub fn now(pin_dir: &Path) -> io::Result<Option<Self>> {
+        match Flock::lock(OwnedFd::from(fs::File::open(pin_dir)?), FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(Self { _held: held })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
 }

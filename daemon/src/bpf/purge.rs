@@ -19,8 +19,8 @@ pub struct Purged {
     pub namespaces: usize,
 }
 
-/// Removes what any version has pinned below `pin_dir`, and filters in the namespaces of `netns_dirs`. An agent that still
-/// runs is told by the caller: see [`super::Lock`].
+/// Removes what any version has pinned below `pin_dir`, and filters in the namespaces of `netns_dirs`. The
+/// caller makes sure that no agent works with them: see [`super::Lock::now`].
 pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
     let mut purged = Purged::default();
     for entry in netns_dirs.iter().filter_map(|d| fs::read_dir(d).ok()).flatten().flatten() {
@@ -34,9 +34,9 @@ pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
     for version in versions {
         let dir = pins::directory(pin_dir, version.abi);
         // Links first: when they are gone, no program runs any more.
-        purged.links += empty(&dir.join("links"))?;
-        purged.pins += empty(&dir.join("prog"))?;
-        purged.pins += empty(&dir)?;
+        purged.links += empty(&dir.join("links"), true)?;
+        purged.pins += empty(&dir.join("prog"), false)?;
+        purged.pins += empty(&dir, false)?;
         fs::remove_dir(&dir)?;
     }
     // Another's pins below a directory that was named by hand stay.
@@ -44,8 +44,8 @@ pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
     Ok(purged)
 }
 
-/// Removes the files of a directory, and directories that are empty by then.
-fn empty(dir: &Path) -> io::Result<usize> {
+/// Removes the files of a directory (`links`: after detaching them), and directories that are empty by then.
+fn empty(dir: &Path, links: bool) -> io::Result<usize> {
     let mut removed = 0;
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -57,7 +57,11 @@ fn empty(dir: &Path) -> io::Result<usize> {
         if entry.file_type()?.is_dir() {
             fs::remove_dir(entry.path())?;
         } else {
-            fs::remove_file(entry.path())?;
+            if links {
+                attach::unlink(&entry.path());
+            } else {
+                fs::remove_file(entry.path())?;
+            }
             removed += 1;
         }
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use sidetrack_splice::abi::{
     addr::Tuple,
     record::{
-        Connection, LEG_FORK, LEG_NONE, LEG_ROUTER, LEG_SERVER, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE,
+        CONN_FIN, ConnState, Connection, LEG_FORK, LEG_NONE, LEG_ROUTER, LEG_SERVER, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE,
         PHASE_RESET, PHASE_SWITCH, PHASE_WATCH,
     },
 };
@@ -96,7 +96,7 @@ impl Flow {
             client_pod: snapshot.names.pod(tuple.local.into()),
             service: snapshot.names.service(connection.service),
             service_address: tuple.remote_addr(),
-            phase: phase(state.phase),
+            phase: phase(&state),
             owner,
             owner_address,
             key: key.filter(|_| leg.route != 0),
@@ -120,8 +120,10 @@ fn legs(snapshot: &Snapshot, tuple: &Tuple, slots: &[LegRef]) -> usize {
     slots.iter().filter(|leg| stands(leg)).count().max(1)
 }
 
-fn phase(phase: u8) -> &'static str {
-    match phase {
+fn phase(now: &ConnState) -> &'static str {
+    match now.phase {
+        // The client has sent its FIN; the other side's is on its way.
+        PHASE_WATCH if now.flags & CONN_FIN != 0 => "closed",
         PHASE_WATCH => "watch",
         PHASE_HOLD => "hold",
         PHASE_OPAQUE => "opaque",

@@ -102,6 +102,8 @@ reasons! {
     ResetSticky = "reset_sticky",
     /// The leg that owns the exchange is gone: reset.
     ResetLegGone = "reset_leg_gone",
+    /// The leg that owns the exchange has not answered for two seconds, not even the client's retransmissions: reset.
+    ResetLegDead = "reset_leg_dead",
     /// A final status came in place of `100 Continue`; nobody knows whether a body follows: reset.
     ResetExpect = "reset_expect",
     /// Too many requests in one frame: reset.
@@ -132,8 +134,6 @@ reasons! {
     ResponseLost = "response_lost",
     /// A response without a request.
     ResponseUnasked = "response_unasked",
-    /// Options in the client's SYN were removed (MPTCP, TCP Fast Open).
-    SynOptions = "syn_options",
     /// The ring buffer had no room for the news of a closed connection: the agent's sweep finds it.
     GoneUnsaid = "gone_unsaid",
     /// `bpf_skb_load_bytes` failed.
@@ -142,8 +142,6 @@ reasons! {
     ErrStore = "err_store",
     /// A packet could not be cut or turned round: dropped.
     ErrTurn = "err_turn",
-    /// The packet's headers are not all in its first buffer and could not be pulled: passed.
-    ErrPull = "err_pull",
     /// A map update failed for another reason than room.
     ErrMap = "err_map",
     /// The head scanner did not come to an end.

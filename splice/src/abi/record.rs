@@ -206,6 +206,8 @@ pub struct RespState {
     pub partial: u32,
     /// [`ConnState::asked`] of the exchange that last got `100 Continue`.
     pub continued: u32,
+    /// Nanoseconds when the owner was last heard of, if it is another leg than the original.
+    pub heard: u64,
 }
 
 /// Response side of a connection, in the client's view of the sequence space. Map `responses`, keyed by the
