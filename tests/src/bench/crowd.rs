@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long all connections may stand still. A busy machine may leave a server without a processor for seconds.
+const PATIENCE_MS: u16 = 20_000;
+
 /// One of the connections, and how far its exchange is.
 struct Loop {
     stream: TcpStream,
@@ -67,8 +70,8 @@ impl Crowd {
             if elapsed >= time {
                 break elapsed;
             }
-            let n = self.epoll.wait(&mut events, EpollTimeout::from(1000_u16))?;
-            ensure!(n > 0, "no connection has moved for a second");
+            let n = self.epoll.wait(&mut events, EpollTimeout::from(PATIENCE_MS))?;
+            ensure!(n > 0, "no connection has moved for {PATIENCE_MS} ms: is the agent or a server gone?");
             for event in &events[..n] {
                 let one = &mut self.loops[event.data() as usize];
                 requests += one.step(&self.request, &self.shape, &mut self.piece)?;
