@@ -196,7 +196,10 @@ async fn read(events: RingBuf<MapData>, holds: Holds) {
                     let len = (event.frame_len as usize).min(frame.len());
                     holds.handle(&event, &frame[..len]);
                 }
-                Err(_) => error!(bytes = item.len(), "an event is shorter than its header: sidetrack and its kernel programs differ"),
+                Err(_) => error!(
+                    bytes = item.len(),
+                    "an event is shorter than its header: sidetrack and its kernel programs differ"
+                ),
             }
         }
         match events.readable_mut().await {

@@ -80,8 +80,9 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
         && now.flags & (CONN_DIVERTED | CONN_EXPECT) == 0
         && flags & (flag::FIN | flag::RST) == 0
     {
-        // The path of everything that is not keyed, but for the heads.
-        if end > now.next {
+        // The path of everything that is not keyed, but for the heads. A bare acknowledgement passes nothing: its number
+        // may lie behind segments that are held.
+        if end > start && end > now.next {
             now.next = end;
         }
         return PASS;
@@ -198,7 +199,7 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, fin: u32) -> i32 {
     let Some(c) = connection(out) else { return PASS };
     // SAFETY: a map value; the highest position passed only grows.
     unsafe {
-        if out.end > (*c).now.next {
+        if out.end > out.start && out.end > (*c).now.next {
             (*c).now.next = out.end;
         }
     }
@@ -247,7 +248,15 @@ pub extern "C" fn read(skb: *mut __sk_buff, mark: u32) -> i32 {
             let (end, now) = (out.end, out.now);
             out.state.passed(end);
             out.state.active = now;
-            if commit(c, out) { PASS_ON } else { STOLEN }
+            // SAFETY: a map value, one field; what was gathered goes only when the head that it belongs to is committed.
+            let gathered = unsafe { (*c).now.partial != 0 } && out.state.partial == 0;
+            if !commit(c, out) {
+                return STOLEN;
+            }
+            if gathered {
+                let _ = HEADS.remove(&HeadKey { conn: out.conn, direction: 0 });
+            }
+            PASS_ON
         }
         req::STEP_CUT => {
             count(Reason::HoldCut);

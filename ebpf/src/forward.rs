@@ -2,7 +2,11 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
 use sidetrack_splice::{
-    abi::{LEGS as SLOTS, MARK_TURNED, reason::Reason, record::{CONN_DIVERTED, STATE_DEAD}},
+    abi::{
+        LEGS as SLOTS, MARK_TURNED,
+        reason::Reason,
+        record::{CONN_DIVERTED, STATE_DEAD},
+    },
     packet::{Edit, flag, ports},
     seq::{self, Numbers},
 };

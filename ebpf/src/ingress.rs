@@ -7,7 +7,7 @@ use sidetrack_splice::{
         addr::Tuple,
         reason::Reason,
         record::{
-            CONN_DIVERTED, FRAMING_HEAD, LEG_BASELINE, Leg, RESP_FIN, RESP_RESET, Response, RespState, STATE_DEAD,
+            CONN_DIVERTED, FRAMING_HEAD, LEG_BASELINE, Leg, RESP_FIN, RESP_RESET, RespState, Response, STATE_DEAD,
             STATE_HELD, STATE_OWNER,
         },
     },
@@ -19,8 +19,7 @@ use sidetrack_splice::{
 use crate::{
     count::count,
     maps::{CONNECTIONS, IN, In, LEGS, RESPONSES},
-    open, options,
-    replies,
+    open, options, replies,
     skb::{self, PASS, SHOT},
     turn,
 };

@@ -10,7 +10,7 @@ use sidetrack_splice::{
         config::Config,
         control::Control,
         reason::COUNTERS as REASONS,
-        record::{Connection, ConnState, Dial, HeadKey, Leg, NameKey, NameText, RespState, Response},
+        record::{ConnState, Connection, Dial, HeadKey, Leg, NameKey, NameText, RespState, Response},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
     packet::{Options, Packet},

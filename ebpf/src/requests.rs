@@ -9,8 +9,8 @@ use sidetrack_splice::{
         config::CARRIERS,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_HTTP, CONN_UPGRADE, DIAL_FAILED, DIAL_READY, FRAMING_CHUNKED,
-            FRAMING_HEAD, FRAMING_LOST, HEAD_MAX, HeadKey, PHASE_HOLD, PHASE_OPAQUE, RESP_TUNNEL,
+            CONN_DIVERTED, CONN_HTTP, CONN_UPGRADE, DIAL_FAILED, DIAL_READY, FRAMING_CHUNKED, FRAMING_HEAD,
+            FRAMING_LOST, HEAD_MAX, HeadKey, PHASE_HOLD, PHASE_OPAQUE, RESP_TUNNEL,
         },
         route::ROUTE_FORK,
     },
@@ -294,8 +294,7 @@ fn go_on(out: &mut Out, facts: &Facts, behind: u64) -> i64 {
     if out.want == WANT_BASELINE {
         count(Reason::HeadBaseline);
     }
-    if out.step == STEP_MORE && out.state.partial != 0 {
-        let _ = HEADS.remove(&HeadKey { conn: out.conn, direction: 0 });
+    if out.step == STEP_MORE {
         out.state.partial = 0;
     }
     let end = out.end;
@@ -406,4 +405,3 @@ pub extern "C" fn requests(skb: *mut __sk_buff) -> u32 {
     }
     out.step
 }
-

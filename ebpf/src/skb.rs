@@ -49,7 +49,9 @@ pub fn load<T>(skb: *mut __sk_buff, at: u32, to: &mut T) -> bool {
 #[inline(always)]
 pub fn store<T>(skb: *mut __sk_buff, at: u32, from: &T, flags: u64) -> bool {
     // SAFETY: `from` is valid for its size and has no padding: it is an array of words.
-    unsafe { h::bpf_skb_store_bytes(skb.cast(), at, core::ptr::from_ref(from).cast(), size_of::<T>() as u32, flags) == 0 }
+    unsafe {
+        h::bpf_skb_store_bytes(skb.cast(), at, core::ptr::from_ref(from).cast(), size_of::<T>() as u32, flags) == 0
+    }
 }
 
 /// Reads the headers into `p`; false for what is not TCP over IPv4 or IPv6 without options, extension headers or
@@ -125,7 +127,8 @@ pub fn rewrite(skb: *mut __sk_buff, p: &Packet, edit: &Edit) -> bool {
         let a = addresses.sum();
         // SAFETY: plain numbers.
         let ip = a == 0 || unsafe { h::bpf_l3_csum_replace(skb.cast(), ETH + 10, 0, u64::from(a), 0) == 0 };
-        ip && l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR)) && l4(skb, check, rest.sum(), 0)
+        ip && l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR))
+            && l4(skb, check, rest.sum(), 0)
             && store(skb, ETH + 12, &words, 0)
     } else {
         let (words, addresses, rest) = edit.words_v6(p);
@@ -134,7 +137,8 @@ pub fn rewrite(skb: *mut __sk_buff, p: &Packet, edit: &Edit) -> bool {
         // addresses are stored with their own correction.
         let known = l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR) | BPF_F_IPV6);
         let flags = if known { 0 } else { BPF_F_RECOMPUTE_CSUM };
-        (known || l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR))) && l4(skb, check, rest.sum(), 0)
+        (known || l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR)))
+            && l4(skb, check, rest.sum(), 0)
             && store(skb, ETH + 8, &words, flags)
     }
 }

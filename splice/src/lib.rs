@@ -8,14 +8,14 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
 pub mod abi;
+pub mod carrier;
 pub mod checksum;
 pub mod conn;
+pub mod http;
+pub mod made;
+pub mod packet;
 pub mod reply;
 pub mod seq;
-pub mod packet;
 #[cfg(feature = "std")]
 pub mod table;
-pub mod carrier;
-pub mod http;
 pub mod window;
-pub mod made;

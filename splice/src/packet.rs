@@ -203,7 +203,8 @@ impl Edit {
     #[inline(always)]
     #[must_use]
     pub fn words_v4(&self, p: &Packet) -> ([u32; 6], Diff, Diff) {
-        let words = [self.src.v4_word(), self.dst.v4_word(), self.ports, self.seq.to_be(), self.ack.to_be(), self.control(p)];
+        let words =
+            [self.src.v4_word(), self.dst.v4_word(), self.ports, self.seq.to_be(), self.ack.to_be(), self.control(p)];
         let mut addresses = Diff::new();
         addresses.word(p.src.v4_word(), words[0]);
         addresses.word(p.dst.v4_word(), words[1]);
@@ -216,8 +217,18 @@ impl Edit {
     pub fn words_v6(&self, p: &Packet) -> ([u32; 12], Diff, Diff) {
         let (s, d) = (self.src.0, self.dst.0);
         let words = [
-            s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3],
-            self.ports, self.seq.to_be(), self.ack.to_be(), self.control(p),
+            s[0],
+            s[1],
+            s[2],
+            s[3],
+            d[0],
+            d[1],
+            d[2],
+            d[3],
+            self.ports,
+            self.seq.to_be(),
+            self.ack.to_be(),
+            self.control(p),
         ];
         let mut addresses = Diff::new();
         let mut i = 0;

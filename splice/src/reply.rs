@@ -1,8 +1,6 @@
 //! The response side of a connection: what ingress decides.
 
-use crate::abi::record::{
-    FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, RESP_TUNNEL, RespState,
-};
+use crate::abi::record::{FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, RESP_TUNNEL, RespState};
 
 /// Where a segment of the owner belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -167,7 +167,11 @@ fn an_invalid_file_changes_nothing_and_says_where_and_why() -> Result<()> {
         agent.write(&text)?;
         let complained = || {
             let output = agent.output()?.lines();
-            let about = |line: &&String| line.contains(name) && line.contains("line");
+            // `file:line:column: field ...`
+            let about = |line: &&String| {
+                let at = line.split_once(&format!("{name}:")).map(|(_, rest)| rest);
+                at.is_some_and(|at| at.starts_with(|c: char| c.is_ascii_digit()))
+            };
             output.iter().skip(seen).find(about).cloned()
         };
         wait_for("the agent to complain with file and line", Duration::from_secs(5), complained)

@@ -79,6 +79,7 @@ impl Attached {
                 info!(netns = id.ino, "pod gone");
             }
             PodEvent::Odd(id, path, outcome) => self.odd(shared, id, &path, &outcome),
+            PodEvent::Vanished(path) => _ = shared.maps.pods.remove(&PodKey::file(&path)),
             PodEvent::Listed => {
                 let mut members = self.lock();
                 members.listed = true;

@@ -195,9 +195,8 @@ impl Holds {
         _ = self.shared.maps.dials.remove(&event.conn);
         self.finish(event, member);
         let conn = self.shared.maps.connections.find(&event.conn);
-        let taken = conn.is_some_and(|c| {
-            c.legs.iter().any(|l| l.local_port == made.leg.local_port && l.remote == made.leg.remote)
-        });
+        let taken = conn
+            .is_some_and(|c| c.legs.iter().any(|l| l.local_port == made.leg.local_port && l.remote == made.leg.remote));
         if taken {
             let micros = begun.elapsed().as_micros() as u64;
             debug!(conn = %event.conn, key = made.key, service = made.service, fork = %made.target, micros, "spliced");

@@ -81,9 +81,11 @@ fn target(shared: &Shared, member: &Member, event: &Event) -> Result<(SocketAddr
         )));
     }
     // One connection keeps to one endpoint, whoever dials it again.
-    let hash = event.conn.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = event
+        .conn
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
     let at = (hash >> 16) as usize % fit.len();
     Ok((*fit[at], found.service.clone(), found.key.clone()))
 }

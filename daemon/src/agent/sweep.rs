@@ -28,9 +28,10 @@ fn verdict(c: Option<&Connection>, tuple: &Tuple, leg: &Leg, now: u64, idle: Dur
     let Some(c) = c.filter(|c| c.isn == leg.isn) else {
         return older(leg.opened, now, UNCLAIMED).then_some("its connection is gone");
     };
-    let known = c.legs.get(usize::from(leg.slot)).is_some_and(|r| {
-        r.kind != LEG_NONE && r.remote == tuple.remote && r.local_port == tuple.local_port
-    });
+    let known = c
+        .legs
+        .get(usize::from(leg.slot))
+        .is_some_and(|r| r.kind != LEG_NONE && r.remote == tuple.remote && r.local_port == tuple.local_port);
     let owner = c.now.owner == leg.slot;
     if !known {
         // Replaced in its slot by a younger one, or not taken yet.

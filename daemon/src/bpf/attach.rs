@@ -35,7 +35,9 @@ pub enum AttachError {
     #[error(transparent)]
     Netns(#[from] NetnsError),
     /// The kernel refuses.
-    #[error("{hook} of {interface}: {error}; it takes CAP_NET_ADMIN and CAP_BPF, and Linux 6.6 (tcx) or the sch_ingress and cls_bpf modules")]
+    #[error(
+        "{hook} of {interface}: {error}; it takes CAP_NET_ADMIN and CAP_BPF, and Linux 6.6 (tcx) or the sch_ingress and cls_bpf modules"
+    )]
     Kernel {
         /// The hook.
         hook: &'static str,
@@ -103,13 +105,7 @@ impl Attacher {
         swapped
     }
 
-    fn fresh(
-        &self,
-        pod: &Pod,
-        hook: Hook,
-        program: &mut SchedClassifier,
-        path: &Path,
-    ) -> Result<Mode, AttachError> {
+    fn fresh(&self, pod: &Pod, hook: Hook, program: &mut SchedClassifier, path: &Path) -> Result<Mode, AttachError> {
         let kind = match hook {
             Hook::Egress => TcAttachType::Egress,
             Hook::Ingress => TcAttachType::Ingress,
@@ -184,8 +180,9 @@ fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Resu
     let id = match program.attach_with_options(name, kind, options()) {
         Ok(id) => id,
         Err(_) => {
-            let link = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None)
-                .map_err(|io_error| ProgramError::SyscallError(aya::sys::SyscallError { call: "if_nametoindex", io_error }))?;
+            let link = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None).map_err(|io_error| {
+                ProgramError::SyscallError(aya::sys::SyscallError { call: "if_nametoindex", io_error })
+            })?;
             program.attach_to_link(link)?
         }
     };
@@ -207,9 +204,10 @@ pub(super) fn remove_filters(name: &str) {
 /// Removes the filters of every interface of a namespace.
 pub(super) fn clean(netns: &Netns) -> Result<(), NetnsError> {
     netns.run(|| {
-        for interface in nix::net::if_::if_nameindex().into_iter().flat_map(|l| {
-            l.iter().map(|i| i.name().to_string_lossy().into_owned()).collect::<Vec<_>>()
-        }) {
+        for interface in nix::net::if_::if_nameindex()
+            .into_iter()
+            .flat_map(|l| l.iter().map(|i| i.name().to_string_lossy().into_owned()).collect::<Vec<_>>())
+        {
             remove_filters(&interface);
         }
     })

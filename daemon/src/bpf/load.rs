@@ -39,7 +39,17 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/si
 
 /// Maps that are pinned: what outlives the agent.
 const PINNED: [&str; 12] = [
-    "control", "config", "services", "routes", "connections", "responses", "legs", "dials", "heads", "names", "counters",
+    "control",
+    "config",
+    "services",
+    "routes",
+    "connections",
+    "responses",
+    "legs",
+    "dials",
+    "heads",
+    "names",
+    "counters",
     "events",
 ];
 
@@ -47,10 +57,14 @@ const PINNED: [&str; 12] = [
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The kernel or aya refuses the object.
-    #[error("the kernel programs cannot be loaded: {0}; check `sidetrack status` of a running agent, the kernel's version (6.1 or later) and that it has BTF")]
+    #[error(
+        "the kernel programs cannot be loaded: {0}; check `sidetrack status` of a running agent, the kernel's version (6.1 or later) and that it has BTF"
+    )]
     Object(#[from] EbpfError),
     /// The kernel refuses a program.
-    #[error("the kernel refuses program {name}: {error}; this is a defect of sidetrack or of this kernel: please report it with this text")]
+    #[error(
+        "the kernel refuses program {name}: {error}; this is a defect of sidetrack or of this kernel: please report it with this text"
+    )]
     Program {
         /// The program.
         name: &'static str,
@@ -180,11 +194,8 @@ fn array<V: crate::state::maps::Record>(
 fn program(object: &mut Ebpf, dir: &Path, hook: Hook) -> Result<SchedClassifier, LoadError> {
     let name = hook.program();
     let failed = |error| LoadError::Program { name, error };
-    let program: &mut SchedClassifier = object
-        .program_mut(name)
-        .ok_or_else(|| failed(ProgramError::NotLoaded))?
-        .try_into()
-        .map_err(failed)?;
+    let program: &mut SchedClassifier =
+        object.program_mut(name).ok_or_else(|| failed(ProgramError::NotLoaded))?.try_into().map_err(failed)?;
     program.load().map_err(failed)?;
     let path = dir.join("prog").join(hook.name());
     let fresh = dir.join("prog").join(format!("{}_new", hook.name()));

@@ -153,6 +153,8 @@ pub enum PodEvent {
     Gone(NetnsId),
     /// A namespace is not fit to be attached (any more), or a file is no namespace: then without an id.
     Odd(Option<NetnsId>, PathBuf, Outcome),
+    /// A file that was odd and had no id is gone, or has become a namespace.
+    Vanished(PathBuf),
     /// Everything that was there at the start has been said. Comes once.
     Listed,
 }

@@ -48,7 +48,7 @@ pub enum WatchError {
 }
 
 /// How long a file may wait for its mount before that is said.
-const MOUNT_WITHIN: Duration = Duration::from_secs(10);
+const MOUNT_WITHIN: Duration = Duration::from_secs(5);
 /// First wait before a file without its mount is looked at again; it doubles.
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// The directories are read at least this often: nothing tells of a symbolic link's target.
@@ -264,7 +264,13 @@ impl Watcher {
     /// Looks at files without a mount again, ever more rarely, and says so in the end.
     fn pend(&mut self, mut others: BTreeMap<PathBuf, String>, events: &mut Vec<PodEvent>) {
         let at = Instant::now();
-        self.pending.retain(|path, _| others.contains_key(path));
+        self.pending.retain(|path, pending| {
+            let there = others.contains_key(path);
+            if !there && pending.said {
+                events.push(PodEvent::Vanished(path.clone()));
+            }
+            there
+        });
         for (path, pending) in &mut self.pending {
             let why = others.remove(path).unwrap_or_default();
             if pending.said || at < pending.look {

@@ -6,8 +6,8 @@ use serde::Serialize;
 use sidetrack_splice::abi::{
     addr::Tuple,
     record::{
-        CONN_FIN, ConnState, Connection, LEG_FORK, LEG_NONE, LEG_ROUTER, LEG_SERVER, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE,
-        PHASE_RESET, PHASE_SWITCH, PHASE_WATCH,
+        CONN_FIN, ConnState, Connection, LEG_FORK, LEG_NONE, LEG_ROUTER, LEG_SERVER, LegRef, PHASE_CLOSED, PHASE_HOLD,
+        PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH,
     },
 };
 

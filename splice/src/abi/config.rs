@@ -10,7 +10,10 @@ pub const NAME_WORDS: usize = NAME_MAX / 8;
 /// A name of at most [`NAME_MAX`] bytes: lower-case, little-endian words, zero behind its end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Name {
     /// The bytes, eight a word, the first in the lowest byte.
     pub words: [u64; NAME_WORDS],
@@ -28,7 +31,10 @@ pub const CARRIER_HEADER: u32 = 3;
 /// Where a request may hold its key.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Carrier {
     /// One of the `CARRIER_` constants.
     pub kind: u32,
@@ -41,7 +47,10 @@ pub struct Carrier {
 /// Map `config`, one entry. Carriers stand in the order in which they decide.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Config {
     /// How many of `carriers` are used, counted from the first.
     pub carriers_len: u32,

@@ -16,7 +16,10 @@ pub const EVENT_GONE: u32 = 5;
 /// Header of an event; [`Event::frame_len`] bytes of the frame follow, from its Ethernet header on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Event {
     /// The connection.
     pub conn: Tuple,

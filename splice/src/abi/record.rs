@@ -3,12 +3,18 @@
 //! Positions are 64-bit: the client's own sequence numbers, extended from the highest one seen, so that a body of more
 //! than 4 GiB cannot come round and be read as a head. See [`crate::seq`].
 
-use super::{LEGS, addr::{Addr, Tuple}};
+use super::{
+    LEGS,
+    addr::{Addr, Tuple},
+};
 
 /// The kernel's `struct bpf_spin_lock`: the verifier knows it in a map's value by this very name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct bpf_spin_lock {
     /// The kernel's.
     pub val: u32,
@@ -26,7 +32,10 @@ pub const FRAMING_LOST: u32 = 3;
 /// Where one direction's byte stream stands in its HTTP framing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Framing {
     /// Everything before this position is understood. In [`FRAMING_HEAD`] it is where the next head starts (it may lie
     /// ahead of what was seen: the rest of a body with a length); in [`FRAMING_CHUNKED`] the next byte to read.
@@ -53,7 +62,10 @@ pub const LEG_SERVER: u8 = 4;
 /// Names a leg of a connection: with the connection's local address it is the leg's [`Tuple`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct LegRef {
     /// The backend.
     pub remote: Addr,
@@ -101,7 +113,10 @@ pub const CONN_FIN: u32 = 16;
 /// [`Connection::generation`] still stands.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct ConnState {
     /// One of the `PHASE_` constants.
     pub phase: u8,
@@ -144,7 +159,10 @@ pub struct ConnState {
 /// Request side of a connection. Map `connections`, keyed by [`Tuple`]; written by egress only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Connection {
     /// Guards every transition.
     pub lock: bpf_spin_lock,
@@ -190,7 +208,10 @@ pub const RESP_RESET: u32 = 8;
 /// What one step of ingress may change, all of it at once.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct RespState {
     /// Framing of the responses.
     pub response: Framing,
@@ -214,7 +235,10 @@ pub struct RespState {
 /// connection's [`Tuple`]; written by ingress only. Made of the baseline's SYN-ACK.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Response {
     /// As in [`Connection::lock`].
     pub lock: bpf_spin_lock,
@@ -245,7 +269,10 @@ pub const STATE_DEAD: u8 = 4;
 /// creates leg 0 and changes any of them. A miss at ingress means: not ours, pass.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Leg {
     /// The connection that it serves.
     pub conn: Tuple,
@@ -294,7 +321,10 @@ pub const DIAL_FAILED: u32 = 2;
 /// A miss means: not answered yet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Dial {
     /// [`ConnState::hold`] that it answers.
     pub hold: u32,
@@ -314,7 +344,10 @@ pub const HEAD_MAX: usize = 16 * 1024;
 /// Key of map `heads`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct HeadKey {
     /// The connection.
     pub conn: Tuple,
@@ -332,7 +365,10 @@ pub const NAME_POD: u32 = 3;
 /// Key of map `names`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct NameKey {
     /// One of the `NAME_` constants.
     pub kind: u32,
@@ -348,7 +384,10 @@ pub const NAME_TEXT: usize = 192;
 /// Value of map `names`, for tools that run while no agent does.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct NameText {
     /// UTF-8, zero behind its end.
     pub text: [u8; NAME_TEXT],

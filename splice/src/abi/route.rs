@@ -5,7 +5,10 @@ use super::addr::Addr;
 /// Key of map `services`: a service address that clients dial.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct ServiceAddr {
     /// ClusterIP, or an endpoint's own address.
     pub addr: Addr,
@@ -18,7 +21,10 @@ pub struct ServiceAddr {
 /// Value of map `services`. A miss means: not tracked, never look at the connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Service {
     /// Identifies the service in `routes`, `names` and in each connection. Never zero, never used again for another.
     pub id: u32,
@@ -29,7 +35,10 @@ pub struct Service {
 /// Key of map `routes`: a sandbox key at a service.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct RouteKey {
     /// [`Service::id`].
     pub service: u32,
@@ -45,7 +54,10 @@ pub const ROUTE_FAIL: u32 = 2;
 /// Value of map `routes`. A miss means: nobody forked this service under this key, go to the baseline.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout))]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
 pub struct Route {
     /// Identifies the route in legs and `names`. Never zero, never used again for another (service, key).
     pub id: u32,
