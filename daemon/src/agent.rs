@@ -191,15 +191,14 @@ async fn read(events: RingBuf<MapData>, holds: Holds) {
     loop {
         // What a predecessor left unread raises no event: read first, then wait.
         while let Some(item) = events.get_mut().next() {
-            match Event::read_from_prefix(&item) {
-                Ok((event, frame)) => {
-                    let len = (event.frame_len as usize).min(frame.len());
-                    holds.handle(&event, &frame[..len]);
-                }
-                Err(_) => error!(
+            if let Ok((event, frame)) = Event::read_from_prefix(&item) {
+                let len = (event.frame_len as usize).min(frame.len());
+                holds.handle(&event, &frame[..len]);
+            } else {
+                error!(
                     bytes = item.len(),
                     "an event is shorter than its header: sidetrack and its kernel programs differ"
-                ),
+                );
             }
         }
         match events.readable_mut().await {

@@ -2,6 +2,9 @@
 
 use crate::packet::{Packet, WORDS_V4, WORDS_V6, ports};
 
+/// What a pseudo header ends with: protocol 6, and the 20 bytes of a TCP header.
+const PROTOCOL_AND_LENGTH: u32 = 0x0006_0014;
+
 /// Ones' complement sum of words in memory order, folded to 16 bits.
 #[inline(always)]
 fn fold(sum: u64) -> u16 {
@@ -50,7 +53,7 @@ pub fn v4(p: &Packet, seq: u32, ack: u32, flags: u8, partial: bool) -> [u32; WOR
     let check = !fold(u64::from(ip[0]) + u64::from(ip[1]) + u64::from(ip[2]) + addresses);
     // the checksum is the lower half, in memory order, of the third word
     let third = ip[2] | if cfg!(target_endian = "little") { u32::from(check) << 16 } else { u32::from(check) };
-    let pseudo = addresses + u64::from((6_u32 << 16 | 20).to_be());
+    let pseudo = addresses + u64::from(PROTOCOL_AND_LENGTH.to_be());
     let t = tcp(p, seq, ack, flags, pseudo, partial);
     [ip[0], ip[1], third, src, dst, t[0], t[1], t[2], t[3], t[4]]
 }
@@ -59,17 +62,17 @@ pub fn v4(p: &Packet, seq: u32, ack: u32, flags: u8, partial: bool) -> [u32; WOR
 #[inline(always)]
 #[must_use]
 pub fn v6(p: &Packet, seq: u32, ack: u32, flags: u8, partial: bool) -> [u32; WORDS_V6] {
-    let (s, d) = (p.dst.0, p.src.0);
-    let mut pseudo = u64::from((6_u32 << 16 | 20).to_be());
+    let (src, dst) = (p.dst.0, p.src.0);
+    let mut pseudo = u64::from(PROTOCOL_AND_LENGTH.to_be());
     let mut i = 0;
     while i < 4 {
-        pseudo += u64::from(s[i]) + u64::from(d[i]);
+        pseudo += u64::from(src[i]) + u64::from(dst[i]);
         i += 1;
     }
     let t = tcp(p, seq, ack, flags, pseudo, partial);
     // payload length 20, TCP, hop limit 64
     let ip = [0x6000_0000_u32.to_be(), 0x0014_0640_u32.to_be()];
-    [ip[0], ip[1], s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], t[0], t[1], t[2], t[3], t[4]]
+    [ip[0], ip[1], src[0], src[1], src[2], src[3], dst[0], dst[1], dst[2], dst[3], t[0], t[1], t[2], t[3], t[4]]
 }
 
 #[cfg(test)]
@@ -95,7 +98,7 @@ mod tests {
         let p = packet("10.0.0.1".parse().unwrap(), "10.96.0.10".parse().unwrap());
         let w = v4(&p, 7, 9, flag::RST | flag::ACK, false);
         assert_eq!(sum(&w[..5]), 0xffff);
-        let pseudo = [w[3], w[4], (6_u32 << 16 | 20).to_be()];
+        let pseudo = [w[3], w[4], PROTOCOL_AND_LENGTH.to_be()];
         assert_eq!(sum(&[&pseudo[..], &w[5..]].concat()), 0xffff);
         let mut back = Packet::default();
         assert!(back.read_v4(&w, 54));
@@ -105,7 +108,7 @@ mod tests {
 
         let p = packet("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
         let w = v6(&p, 7, 9, flag::ACK, false);
-        let pseudo: Vec<u32> = [&w[2..10], &[(6_u32 << 16 | 20).to_be()]].concat();
+        let pseudo: Vec<u32> = [&w[2..10], &[PROTOCOL_AND_LENGTH.to_be()]].concat();
         assert_eq!(sum(&[&pseudo[..], &w[10..]].concat()), 0xffff);
         let mut back = Packet::default();
         assert!(back.read_v6(&w, 74));
@@ -116,7 +119,7 @@ mod tests {
     fn a_partial_checksum_is_the_pseudo_headers() {
         let p = packet("10.0.0.1".parse().unwrap(), "10.96.0.10".parse().unwrap());
         let w = v4(&p, 7, 9, flag::RST, true);
-        let pseudo = [w[3], w[4], (6_u32 << 16 | 20).to_be()];
+        let pseudo = [w[3], w[4], PROTOCOL_AND_LENGTH.to_be()];
         assert_eq!(w[9].to_ne_bytes()[..2], sum(&pseudo).to_be_bytes());
         assert_eq!(Addr::from(std::net::IpAddr::from(p.src)), p.src);
     }

@@ -87,14 +87,14 @@ impl Holds {
         }
     }
 
-    fn begin(&self, event: &Event, held: Held, member: Arc<Member>) {
+    fn begin(&self, event: &Event, frame: Held, member: Arc<Member>) {
         let mut open = self.lock();
         if open.get(&event.conn).is_some_and(|hold| hold.number == event.hold) {
             return;
         }
         // A wait that has become a dial keeps what came behind its head.
         let behind = open.remove(&event.conn).filter(|h| h.number.wrapping_add(1) == event.hold).map(|h| h.behind);
-        let hold = Hold { number: event.hold, head: held, behind: behind.unwrap_or_default() };
+        let hold = Hold { number: event.hold, head: frame, behind: behind.unwrap_or_default() };
         open.insert(event.conn, hold);
         drop(open);
         let (this, event) = (self.clone(), *event);
@@ -107,14 +107,14 @@ impl Holds {
         });
     }
 
-    fn more(&self, event: &Event, held: Held, member: &Member) {
+    fn more(&self, event: &Event, frame: Held, member: &Member) {
         let mut open = self.lock();
         match open.get_mut(&event.conn) {
-            Some(hold) if hold.number == event.hold => hold.behind.push(held),
+            Some(hold) if hold.number == event.hold => hold.behind.push(frame),
             // The hold was over before this frame got here.
             _ => {
                 drop(open);
-                send(member, &held);
+                send(member, &frame);
             }
         }
     }
@@ -142,9 +142,9 @@ impl Holds {
         if open.get(&event.conn).is_none_or(|hold| hold.number != event.hold) {
             return;
         }
-        let hold = open.remove(&event.conn);
+        let ended = open.remove(&event.conn);
         drop(open);
-        for held in hold.into_iter().flat_map(|h| h.behind) {
+        for held in ended.into_iter().flat_map(|h| h.behind) {
             send(member, &held);
         }
     }

@@ -134,8 +134,8 @@ pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Res
         moved: 1,
         rcv_nxt: dialled.snd_nxt,
         snd_nxt: dialled.rcv_nxt,
-        window_out: client.wscale as i8 - leg_client_scale as i8,
-        window_in: leg_server_scale as i8 - server_wscale as i8,
+        window_out: shift(client.wscale, leg_client_scale),
+        window_in: shift(leg_server_scale, server_wscale),
         options: dialled.options,
         isn: conn.isn,
         version: event.version,
@@ -174,6 +174,11 @@ pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Res
         ..LegRef::default()
     };
     Ok(Made { leg, service, key, target: backend })
+}
+
+/// By how many bits a window field is shifted left between two scales. Scales are 0..=14 (RFC 7323 2.3).
+fn shift(from: u8, to: u8) -> i8 {
+    from.min(14).cast_signed() - to.min(14).cast_signed()
 }
 
 /// The part of the head that the old owner has got already.

@@ -15,7 +15,7 @@ use super::{Shared, legs};
 use crate::state;
 
 /// How long an ended connection is remembered: TIME-WAIT's 60 seconds, in which the client still acknowledges.
-const TOMBSTONE: Duration = Duration::from_secs(60);
+const TOMBSTONE: Duration = Duration::from_mins(1);
 /// How long a leg may stand without its connection knowing it: the time between its making and its splice.
 const UNCLAIMED: Duration = Duration::from_secs(10);
 

@@ -81,7 +81,7 @@ impl Attacher {
         let mut mode = Mode::Tcx;
         for (hook, program) in Hook::ALL.into_iter().zip(programs.iter_mut()) {
             let path = self.pin(pod.id(), pod.link.index, hook);
-            if self.adopt(program, &path) {
+            if Self::adopt(program, &path) {
                 continue;
             }
             mode = self.fresh(pod, hook, program, &path)?;
@@ -90,7 +90,7 @@ impl Attacher {
     }
 
     /// Swaps the program of a pinned link, atomically. A link whose interface has gone is removed.
-    fn adopt(&self, program: &mut SchedClassifier, path: &Path) -> bool {
+    fn adopt(program: &mut SchedClassifier, path: &Path) -> bool {
         let Ok(pinned) = PinnedLink::from_pin(path) else { return false };
         let swap = || {
             let link = SchedClassifierLink::try_from(FdLink::from(pinned)).ok()?;
@@ -177,14 +177,13 @@ fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Resu
         }
     }
     let options = || TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() });
-    let id = match program.attach_with_options(name, kind, options()) {
-        Ok(id) => id,
-        Err(_) => {
-            let link = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None).map_err(|io_error| {
-                ProgramError::SyscallError(aya::sys::SyscallError { call: "if_nametoindex", io_error })
-            })?;
-            program.attach_to_link(link)?
-        }
+    let id = if let Ok(id) = program.attach_with_options(name, kind, options()) {
+        id
+    } else {
+        let link = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None).map_err(|io_error| {
+            ProgramError::SyscallError(aya::sys::SyscallError { call: "if_nametoindex", io_error })
+        })?;
+        program.attach_to_link(link)?
     };
     // The filter stays when the agent goes.
     std::mem::forget(program.take_link(id)?);

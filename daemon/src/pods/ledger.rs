@@ -117,6 +117,7 @@ mod tests {
             PodEvent::Gone(id) => format!("gone {}", id.ino),
             PodEvent::Odd(id, _, Outcome::AddressTaken(_)) => format!("taken {}", id.map_or(0, |id| id.ino)),
             PodEvent::Odd(id, ..) => format!("odd {}", id.map_or(0, |id| id.ino)),
+            PodEvent::Vanished(_) => unreachable!("the ledger knows namespaces only"),
             PodEvent::Listed => "listed".into(),
         };
         events.iter().map(word).collect()

@@ -96,7 +96,7 @@ impl Flow {
             client_pod: snapshot.names.pod(tuple.local.into()),
             service: snapshot.names.service(connection.service),
             service_address: tuple.remote_addr(),
-            phase: phase(&state),
+            phase: phase(state),
             owner,
             owner_address,
             key: key.filter(|_| leg.route != 0),
