@@ -7,8 +7,8 @@ use sidetrack_splice::{
         addr::Tuple,
         reason::Reason,
         record::{
-            CONN_DIVERTED, FRAMING_HEAD, LEG_BASELINE, Leg, RESP_FIN, RESP_RESET, RespState, Response, STATE_DEAD,
-            STATE_HELD, STATE_OWNER,
+            CONN_DIVERTED, FRAMING_HEAD, FRAMING_LOST, LEG_BASELINE, Leg, RESP_FIN, RESP_RESET, RespState, Response,
+            STATE_DEAD, STATE_HELD, STATE_OWNER,
         },
     },
     packet::{Edit, flag, ports},
@@ -124,17 +124,25 @@ pub extern "C" fn owner(skb: *mut __sk_buff) -> i32 {
     copy(r, w);
     w.start = seq::extend(w.state.next, numbers.seq);
     w.end = w.start + len;
+    w.read = 0;
     if flags & flag::RST != 0 {
         return reset_by_owner(skb);
     }
     match w.state.place(w.start, w.end) {
         Place::Pass => {}
         Place::Read => {
+            w.read = 1;
             let before = w.state.response.pos;
             replies::replies(skb);
             if w.state.response.state == FRAMING_HEAD && w.state.response.pos != before {
                 count(Reason::ResponseComplete);
             }
+        }
+        // The bytes between are on their way, on another CPU or once more. A leg can be made to send these again; what
+        // was never diverted is not touched.
+        Place::Lost if diverted(l) => {
+            count(Reason::ResponseGap);
+            return SHOT;
         }
         Place::Lost => {
             count(Reason::ResponseLost);
@@ -150,7 +158,10 @@ pub extern "C" fn owner(skb: *mut __sk_buff) -> i32 {
     if l.moved != 0 {
         w.state.heard = skb::now();
     }
-    commit(r, w);
+    if !commit(r, w, diverted(l)) {
+        count(Reason::ResponseGap);
+        return SHOT;
+    }
     deliver(skb)
 }
 
@@ -166,19 +177,28 @@ fn copy(r: *mut Response, w: &mut In) {
     }
 }
 
-/// Commits the state. When another CPU was faster, nobody knows in what order the bytes came: only what grows is
-/// merged, and a segment that had to be read makes the framing lost.
+/// Whether the connection's bytes have gone to more than one leg.
 #[inline(always)]
-fn commit(r: *mut Response, w: &mut In) {
+const fn diverted(l: &Leg) -> bool {
+    l.moved != 0 || l.cs_off != 0 || l.ss_off != 0
+}
+
+/// Commits the state. When another CPU was faster, nobody knows in what order the bytes came: what only grows is
+/// merged. A segment that had to be read is refused on a leg that can be made to send it again (false), else the framing
+/// is lost.
+#[inline(always)]
+fn commit(r: *mut Response, w: &mut In, again: bool) -> bool {
     let state: &RespState = &w.state;
-    let mut lost = false;
+    let (mut lost, mut refused) = (false, false);
     // SAFETY: a map value, written under its lock.
     unsafe {
         h::bpf_spin_lock((&raw mut (*r).lock).cast());
+        let now = &mut (*r).now;
         if (*r).generation == w.generation {
-            (*r).now = *state;
+            *now = *state;
+        } else if state.response.pos != now.response.pos && w.read != 0 && again {
+            refused = true;
         } else {
-            let now = &mut (*r).now;
             if state.next > now.next {
                 now.next = state.next;
             }
@@ -187,17 +207,20 @@ fn commit(r: *mut Response, w: &mut In) {
             }
             now.flags |= state.flags;
             now.heard = state.heard;
-            if state.response.pos != now.response.pos || state.response.state != now.response.state {
-                now.response.state = sidetrack_splice::abi::record::FRAMING_LOST;
+            if w.read != 0 && state.response.pos != now.response.pos {
+                now.response.state = FRAMING_LOST;
                 lost = true;
             }
         }
-        (*r).generation = (*r).generation.wrapping_add(1);
+        if !refused {
+            (*r).generation = (*r).generation.wrapping_add(1);
+        }
         h::bpf_spin_unlock((&raw mut (*r).lock).cast());
     }
     if lost {
         count(Reason::ResponseLost);
     }
+    !refused
 }
 
 /// Sends a packet of the owner on to the client, as the client must see it.
@@ -273,7 +296,7 @@ pub extern "C" fn reset_by_owner(skb: *mut __sk_buff) -> i32 {
             return PASS;
         }
         w.state.flags |= RESP_RESET;
-        commit(r, w);
+        commit(r, w, false);
     }
     deliver(skb)
 }

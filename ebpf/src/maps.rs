@@ -126,8 +126,8 @@ pub struct In {
     pub end: u64,
     /// Generation of the response that the copy was taken of.
     pub generation: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Not zero: the segment had to be read.
+    pub read: u32,
 }
 
 /// Scratch memory for one packet at egress. Nothing else of egress runs on this CPU meanwhile: softirqs are off.

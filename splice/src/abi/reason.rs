@@ -132,6 +132,8 @@ reasons! {
     ResponseRest = "response_rest",
     /// A response head that cannot be read, or out of order: the connection stays with its owner.
     ResponseLost = "response_lost",
+    /// A leg's segment where a response's head or chunk may start came before those in front of it: dropped, it comes again.
+    ResponseGap = "response_gap",
     /// A response without a request.
     ResponseUnasked = "response_unasked",
     /// The ring buffer had no room for the news of a closed connection: the agent's sweep finds it.
