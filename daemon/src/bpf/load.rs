@@ -148,6 +148,7 @@ pub fn load(pin_dir: &Path, config: &Config) -> Result<Kernel, LoadError> {
     }
     loader.map_max_entries("events", config.ring_bytes);
     let mut object = loader.load(OBJECT)?;
+    verify(&mut object)?;
     let egress = program(&mut object, &dir, Hook::Egress)?;
     let ingress = program(&mut object, &dir, Hook::Ingress)?;
     let maps = Maps {
@@ -190,13 +191,30 @@ fn array<V: crate::state::maps::Record>(
     Array::try_from(take(object, name)?).map_err(wrong(name))
 }
 
-/// Loads one program and pins it in place of the one before.
+/// Loads the programs side by side: the verifier takes most of an agent's start, and held requests wait for it.
+fn verify(object: &mut Ebpf) -> Result<(), LoadError> {
+    std::thread::scope(|scope| {
+        let loads: Vec<_> = object
+            .programs_mut()
+            .filter_map(|(name, program)| Some((Hook::ALL.into_iter().find(|hook| hook.program() == name)?, program)))
+            .map(|(hook, program)| {
+                scope.spawn(move || {
+                    let failed = |error| LoadError::Program { name: hook.program(), error };
+                    let program: &mut SchedClassifier = program.try_into().map_err(failed)?;
+                    program.load().map_err(failed)
+                })
+            })
+            .collect();
+        loads.into_iter().try_for_each(|load| load.join().expect("loading a program does not panic"))
+    })
+}
+
+/// Pins one loaded program in place of the one before.
 fn program(object: &mut Ebpf, dir: &Path, hook: Hook) -> Result<SchedClassifier, LoadError> {
     let name = hook.program();
     let failed = |error| LoadError::Program { name, error };
     let program: &mut SchedClassifier =
         object.program_mut(name).ok_or_else(|| failed(ProgramError::NotLoaded))?.try_into().map_err(failed)?;
-    program.load().map_err(failed)?;
     let path = dir.join("prog").join(hook.name());
     let fresh = dir.join("prog").join(format!("{}_new", hook.name()));
     let pin = |error| LoadError::Pin { path: path.clone(), error };
