@@ -35,7 +35,7 @@ impl Pace {
 pub const CROWD: usize = 32;
 
 /// A way to put load on a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// Small requests, one connection.

@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 /// One value a round, by what was measured under which condition.
 pub type Taken = BTreeMap<(Measure, Quantity, Condition), Vec<f64>>;
 
-/// Measures everything, `rounds` times.
-pub fn run(cast: &Cast, pace: Pace, rounds: u32) -> Result<Taken> {
+/// Measures all `loads`, `rounds` times.
+pub fn run(cast: &Cast, loads: &[Measure], pace: Pace, rounds: u32) -> Result<Taken> {
     let mut taken = Taken::new();
     for round in 0..rounds {
-        for measure in Measure::ALL {
+        for &measure in loads {
             eprintln!("bench: round {} of {rounds}: {}", round + 1, measure.label());
             for condition in order(measure.conditions(), round) {
                 let values = measure.take(cast, condition, pace);

@@ -18,7 +18,14 @@ mod bench {
 }
 
 use anyhow::{Context, Result};
-use bench::{cast::Cast, machine, measure::Pace, programs, report::Report, rounds, text};
+use bench::{
+    cast::Cast,
+    machine,
+    measure::{Measure, Pace},
+    programs,
+    report::Report,
+    rounds, text,
+};
 use clap::{Parser, ValueEnum};
 use sidetrack_tests::{
     Lab,
@@ -40,6 +47,9 @@ struct Arguments {
     /// Two short rounds that show that everything runs; nothing is judged
     #[arg(long)]
     quick: bool,
+    /// Measure these loads only, and no single packets; all of them unless told
+    #[arg(long, value_enum, value_delimiter = ',')]
+    load: Vec<Measure>,
     /// A table for people, or one JSON object
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -57,7 +67,7 @@ fn main() -> Result<ExitCode> {
         anyhow::bail!("the bench cannot run on this machine: the line above says what is missing");
     }
     let (pace, rounds) = if arguments.quick { (Pace::QUICK, 2) } else { (Pace::FULL, arguments.rounds) };
-    let report = measure(pace, rounds)?;
+    let report = measure(pace, rounds, &arguments.load)?;
     match arguments.output {
         Output::Table => print!("{}", text::table(&report)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
@@ -65,7 +75,7 @@ fn main() -> Result<ExitCode> {
     Ok(if report.fails() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn measure(pace: Pace, rounds: u32) -> Result<Report> {
+fn measure(pace: Pace, rounds: u32, chosen: &[Measure]) -> Result<Report> {
     let machine = machine::Machine::look(RENO)?;
     if machine.load > 0.5 {
         eprintln!(
@@ -76,8 +86,9 @@ fn measure(pace: Pace, rounds: u32) -> Result<Report> {
     let lab = Lab::with_congestion("bench", RENO)?;
     let cast = Cast::new(&lab)?;
     let agent = cast.agent(&lab)?;
-    let taken = rounds::run(&cast, pace, rounds).with_context(|| agent.explain())?;
-    let programs = programs::run(&cast, &agent, pace).with_context(|| agent.explain())?;
+    let loads = if chosen.is_empty() { &Measure::ALL } else { chosen };
+    let taken = rounds::run(&cast, loads, pace, rounds).with_context(|| agent.explain())?;
+    let programs = if chosen.is_empty() { programs::run(&cast, &agent, pace).with_context(|| agent.explain())? } else { Vec::new() };
     agent.no_errors().context("the figures would be those of something broken")?;
     Ok(Report::new(machine, pace, rounds, &taken, programs))
 }
