@@ -8,6 +8,7 @@
 //! ```
 
 pub mod attach;
+pub mod filter;
 pub mod load;
 pub mod lock;
 pub mod purge;

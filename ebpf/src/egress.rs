@@ -1,14 +1,14 @@
 //! Egress of a pod's eth0: what the pod sends.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
+use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
     abi::{
         LEGS as SLOTS, MARK_AGENT, MARK_DIAL, MARK_REPLAY, MARK_TURNED,
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, ConnState, Connection, HeadKey, PHASE_CLOSED, PHASE_HOLD,
-            PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, STATE_DEAD, STATE_HELD, STATE_OWNER, STATE_PARKED,
+            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, Connection, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET, PHASE_SWITCH,
+            STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
     conn::{HELD_MAX, Place},
@@ -17,11 +17,12 @@ use sidetrack_splice::{
 };
 
 use crate::{
+    atomic,
     count::{self, count},
     forward::{self, GONE},
     hold, legs,
-    maps::{CONNECTIONS, DIALS, HEADS, OUT, Out, RESPONSES},
-    open, requests as req,
+    maps::{CONNECTIONS, DIALS, HEADS, OUT, OUTWARD, Out},
+    mem, open, requests as req,
     skb::{self, PASS, STOLEN},
     turn,
 };
@@ -52,24 +53,19 @@ fn scratch() -> Option<&'static mut Out> {
     OUT.get_ptr_mut(0).map(|p| unsafe { &mut *p })
 }
 
-/// The connection of the packet in hand.
-#[inline(always)]
-fn connection(out: &Out) -> Option<*mut Connection> {
-    CONNECTIONS.get_ptr_mut(&out.conn)
-}
-
 #[inline(always)]
 fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     let Some(out) = scratch() else { return PASS };
-    if !skb::parse(skb, &mut out.packet) {
+    if !skb::read::<true>(skb, &mut out.packet) {
         return PASS;
     }
     let flags = out.packet.flags;
     if flags & flag::SYN != 0 {
         return if flags & flag::ACK == 0 { open::syn(skb) } else { PASS };
     }
-    out.conn = out.packet.outbound();
-    let Some(c) = connection(out) else { return PASS };
+    out.key.conn = out.packet.outbound();
+    out.key.direction = OUTWARD;
+    let Some(c) = CONNECTIONS.get_ptr_mut(&out.key.conn) else { return PASS };
     // SAFETY: a map value. Single fields are read as they are; what depends on more than one is checked at commit.
     let now = unsafe { &mut (*c).now };
     let start = seq::extend(now.next, out.packet.seq);
@@ -89,24 +85,25 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     }
     out.start = start;
     out.end = end;
-    // SAFETY: as above.
+    // SAFETY: as above; what was copied is checked at commit.
     unsafe {
-        out.generation = (*c).generation;
+        let (generation, state) = atomic::generation(&raw const (*c).generation, &raw const (*c).now);
+        out.generation = generation;
         out.service = (*c).service;
+        mem::copy(&raw mut out.state, state);
     }
-    out.state = *now;
     if flags & flag::RST != 0 {
-        return reset_by_client(skb);
+        return reset_by_client(skb, c);
     }
     let mut next = match place {
-        Place::Owner => to_owner(),
+        Place::Owner => to_owner(c),
         Place::Previous => {
             count(Reason::LateToPrevious);
             let slot = u32::from(out.state.previous);
-            forward::forward(skb, slot)
+            forward::forward(skb, c, slot)
         }
-        Place::Read | Place::Retry => read(skb, mark),
-        Place::Behind => behind(skb),
+        Place::Read | Place::Retry => read(skb, c, mark),
+        Place::Behind => behind(skb, c),
         Place::Drop(reason) => {
             count(reason);
             STOLEN
@@ -115,12 +112,12 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     };
     // One after the other, not one inside the other: stacks add up, and 512 bytes are their limit.
     if next == SWITCH {
-        next = switch(skb);
+        next = switch(skb, c);
     }
     if next == PASS_ON {
-        next = pass_on(skb, u32::from(fin));
+        next = pass_on(skb, c, u32::from(fin));
     }
-    if next == GIVE_UP { give_up(skb) } else { next }
+    if next == GIVE_UP { give_up(skb, c) } else { next }
 }
 
 /// Not verdicts but what comes next: the leg in `Out::slot` becomes the owner.
@@ -137,41 +134,38 @@ fn reset(out: &mut Out, reason: Reason) -> i32 {
     GIVE_UP
 }
 
-/// Commits `state` if nobody else has changed the connection since it was copied.
+/// Commits the decision's state if nobody else has changed the connection since it was copied.
 #[inline(always)]
 fn commit(c: *mut Connection, out: &mut Out) -> bool {
-    let state: &ConnState = &out.state;
-    let mut done = false;
-    // SAFETY: a map value; what is written is written under its lock.
+    // SAFETY: a map value; its state is written between claim and publication.
     unsafe {
-        h::bpf_spin_lock((&raw mut (*c).lock).cast());
-        if (*c).generation == out.generation {
-            (*c).generation = out.generation.wrapping_add(1);
-            (*c).now = *state;
-            done = true;
+        if !atomic::claim(&raw mut (*c).generation, out.generation) {
+            count(Reason::Busy);
+            return false;
         }
-        h::bpf_spin_unlock((&raw mut (*c).lock).cast());
+        mem::copy(&raw mut (*c).now, &raw const out.state);
+        atomic::publish(&raw mut (*c).generation);
     }
-    if done {
-        out.generation = out.generation.wrapping_add(1);
-    } else {
-        count(Reason::Busy);
-    }
-    done
+    out.generation += 2;
+    true
 }
+
+// The functions below are global: the verifier checks each by itself, once, and not every way through all of them (a million
+// instructions are its limit). It knows of a pointer that they get only that it may be null.
 
 /// To the owner, nothing to read.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn to_owner() -> i32 {
+pub extern "C" fn to_owner(c: *mut Connection) -> i32 {
     let Some(out) = scratch() else { return PASS };
-    let Some(c) = connection(out) else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
+    // SAFETY: a map value; two numbers of it are compared, and a wrong answer is a reset.
+    let resp = unsafe { &(*c).resp };
     if out.state.flags & CONN_EXPECT != 0 && out.end > out.start {
-        // SAFETY: a map value; two numbers of it are compared, and a wrong answer is a reset.
-        if let Some(r) = unsafe { RESPONSES.get(&out.conn) } {
-            if out.state.expect_failed(&r.now) {
-                return reset(out, Reason::ResetExpect);
-            }
+        if out.state.expect_failed(resp) {
+            return reset(out, Reason::ResetExpect);
         }
         out.state.flags &= !CONN_EXPECT;
         let end = out.end;
@@ -180,13 +174,9 @@ pub extern "C" fn to_owner() -> i32 {
             return STOLEN;
         }
     }
-    if out.end > out.start && out.end <= out.state.next && out.state.flags & CONN_DIVERTED != 0 {
-        // SAFETY: as above.
-        if let Some(r) = unsafe { RESPONSES.get(&out.conn) } {
-            if out.state.leg_dead(&r.now, out.end, skb::now()) {
-                return reset(out, Reason::ResetLegDead);
-            }
-        }
+    let again = out.end > out.start && out.end <= out.state.next && out.state.flags & CONN_DIVERTED != 0;
+    if again && out.state.leg_dead(resp, out.end, skb::now()) {
+        return reset(out, Reason::ResetLegDead);
     }
     PASS_ON
 }
@@ -194,9 +184,11 @@ pub extern "C" fn to_owner() -> i32 {
 /// Sends the segment to the owner, and takes leave of a connection that ends.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn pass_on(skb: *mut __sk_buff, fin: u32) -> i32 {
+pub extern "C" fn pass_on(skb: *mut __sk_buff, c: *mut Connection, fin: u32) -> i32 {
     let Some(out) = scratch() else { return PASS };
-    let Some(c) = connection(out) else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
     // SAFETY: a map value; the highest position passed only grows.
     unsafe {
         if out.end > out.start && out.end > (*c).now.next {
@@ -206,7 +198,7 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, fin: u32) -> i32 {
     if out.state.flags & CONN_DIVERTED == 0 {
         if fin != 0 {
             count(Reason::ClosedPlain);
-            open::forget(&out.conn);
+            open::forget(&out.key.conn);
         }
         return PASS;
     }
@@ -215,10 +207,10 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, fin: u32) -> i32 {
         out.state.flags |= CONN_FIN;
         // SAFETY: as above; the flag alone, so that a race with a commit loses nothing but the news.
         unsafe { (*c).now.flags |= CONN_FIN };
-        hold::gone(skb, &out.conn, out.service);
+        hold::gone(skb, &out.key.conn, out.service);
     }
     let slot = u32::from(out.state.owner);
-    let verdict = forward::forward(skb, slot);
+    let verdict = forward::forward(skb, c, slot);
     if verdict != GONE {
         return verdict;
     }
@@ -229,21 +221,19 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, fin: u32) -> i32 {
 }
 
 /// Reads the segment, and does what follows.
-///
-/// Functions without a state of their own: the verifier checks each by itself, once, and not every way through all of
-/// them (a million instructions are its limit).
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn read(skb: *mut __sk_buff, mark: u32) -> i32 {
-    let step = req::requests(skb);
+pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i32 {
+    if c.is_null() {
+        return PASS;
+    }
+    let step = req::requests(skb, c);
     let Some(out) = scratch() else { return PASS };
-    let Some(c) = connection(out) else { return PASS };
     out.now = skb::now();
     match step {
         req::STEP_STAY => {
             if out.state.phase == PHASE_HOLD {
-                out.state.phase = PHASE_WATCH;
-                mark_owner(c, out, STATE_OWNER);
+                out.state.release();
             }
             let (end, now) = (out.end, out.now);
             out.state.passed(end);
@@ -254,7 +244,7 @@ pub extern "C" fn read(skb: *mut __sk_buff, mark: u32) -> i32 {
                 return STOLEN;
             }
             if gathered {
-                let _ = HEADS.remove(&HeadKey { conn: out.conn, direction: 0 });
+                let _ = HEADS.remove(&out.key);
             }
             PASS_ON
         }
@@ -263,33 +253,24 @@ pub extern "C" fn read(skb: *mut __sk_buff, mark: u32) -> i32 {
             hold::hand_over(skb, EVENT_CUT);
             STOLEN
         }
-        req::STEP_WAIT => hold_head(skb, mark, SLOTS as u32, EVENT_WAIT),
+        req::STEP_WAIT => hold_head(skb, c, mark, SLOTS as u32, EVENT_WAIT),
         req::STEP_DIAL => {
             let slot = out.slot;
-            hold_head(skb, mark, slot, EVENT_DIAL)
+            hold_head(skb, c, mark, slot, EVENT_DIAL)
         }
         req::STEP_SWITCH | req::STEP_ADOPT => SWITCH,
         _ => GIVE_UP,
     }
 }
 
-/// Writes the state of the owner's leg.
-#[inline(always)]
-fn mark_owner(c: *mut Connection, out: &Out, state: u8) {
-    // SAFETY: a map value; the ref of the owner does not change while it is the owner.
-    let r = unsafe { &(*c).legs[out.state.owner as usize & (SLOTS - 1)] };
-    if let Some(leg) = legs::find(&out.conn, r) {
-        // SAFETY: a map value; one byte that only egress writes.
-        unsafe { (*leg).state = state };
-    }
-}
-
 /// Holds the head in hand. Room for its frame is reserved first, then the connection is marked.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn hold_head(skb: *mut __sk_buff, mark: u32, slot: u32, kind: u32) -> i32 {
+pub extern "C" fn hold_head(skb: *mut __sk_buff, c: *mut Connection, mark: u32, slot: u32, kind: u32) -> i32 {
     let Some(out) = scratch() else { return PASS };
-    let Some(c) = connection(out) else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
     let (start, now, before) = (out.start, out.now, out.state.hold);
     let due = out.state.hold(start, slot, now);
     // The agent keeps what it sends again, so only a client's retransmission asks once more.
@@ -303,18 +284,18 @@ pub extern "C" fn hold_head(skb: *mut __sk_buff, mark: u32, slot: u32, kind: u32
         return STOLEN;
     }
     count(if kind == EVENT_DIAL { Reason::HoldDial } else { Reason::HoldWait });
-    if commit(c, out) && kind == EVENT_DIAL {
-        mark_owner(c, out, STATE_HELD);
-    }
+    commit(c, out);
     STOLEN
 }
 
 /// Hands over a segment behind a held head.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn behind(skb: *mut __sk_buff) -> i32 {
+pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let Some(out) = scratch() else { return PASS };
-    let Some(c) = connection(out) else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
     let bytes = out.state.held_bytes + out.packet.len;
     if bytes > HELD_MAX || hold::hand_over(skb, EVENT_MORE) == 0 {
         count(Reason::HoldDropped);
@@ -329,9 +310,11 @@ pub extern "C" fn behind(skb: *mut __sk_buff) -> i32 {
 /// Makes the leg in `out.slot` the owner, from this segment on.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn switch(skb: *mut __sk_buff) -> i32 {
+pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let Some(out) = scratch() else { return PASS };
-    let Some(c) = connection(out) else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
     let slot = out.slot as usize & (SLOTS - 1);
     let old = out.state.owner as usize & (SLOTS - 1);
     let cold = out.step == req::STEP_ADOPT;
@@ -340,9 +323,12 @@ pub extern "C" fn switch(skb: *mut __sk_buff) -> i32 {
         return STOLEN;
     }
     // From here to the next commit this CPU alone changes the connection and its legs.
+    if out.state.flags & CONN_DIVERTED == 0 && !open::original(c, &out.key.conn, out.now) {
+        return reset(out, Reason::ResetLegsFull);
+    }
     if cold {
         // SAFETY: the agent replaces values whole.
-        let Some(d) = (unsafe { DIALS.get(&out.conn) }) else {
+        let Some(d) = (unsafe { DIALS.get(&out.key.conn) }) else {
             return reset(out, Reason::ResetLegGone);
         };
         // SAFETY: a map value, which is this CPU's to change.
@@ -354,7 +340,7 @@ pub extern "C" fn switch(skb: *mut __sk_buff) -> i32 {
         (*c).legs[slot].used = out.state.asked as u16;
         ((*c).legs[old], (*c).legs[slot])
     };
-    let Some(new) = legs::find(&out.conn, &new_ref) else {
+    let Some(new) = legs::find(&out.key.conn, &new_ref) else {
         return reset(out, Reason::ResetLegGone);
     };
     // SAFETY: map values; ingress reads each field by itself, and the new leg's backend has nothing to say before it
@@ -364,7 +350,7 @@ pub extern "C" fn switch(skb: *mut __sk_buff) -> i32 {
         (*new).active = out.now;
         (*new).state = STATE_OWNER;
         if slot != old {
-            if let Some(leg) = legs::find(&out.conn, &old_ref) {
+            if let Some(leg) = legs::find(&out.key.conn, &old_ref) {
                 ((*leg).rcv_nxt, (*leg).snd_nxt) = seq::park(&*leg, head, acked);
                 (*leg).active = out.now;
                 // An owner that has got a part of this head can never be used again.
@@ -373,9 +359,9 @@ pub extern "C" fn switch(skb: *mut __sk_buff) -> i32 {
         }
     }
     if out.state.partial != 0 {
-        let _ = HEADS.remove(&HeadKey { conn: out.conn, direction: 0 });
+        let _ = HEADS.remove(&out.key);
         out.state.partial = 0;
-        hold::gone(skb, &out.conn, out.service);
+        hold::gone(skb, &out.key.conn, out.service);
     }
     count(if cold { Reason::SpliceCold } else { Reason::SpliceHot });
     let (start, end, now) = (out.start, out.end, out.now);
@@ -387,9 +373,11 @@ pub extern "C" fn switch(skb: *mut __sk_buff) -> i32 {
 /// Gives the connection up: the client is reset, and the agent resets the legs.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn give_up(skb: *mut __sk_buff) -> i32 {
+pub extern "C" fn give_up(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let Some(out) = scratch() else { return PASS };
-    let Some(c) = connection(out) else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
     out.now = skb::now();
     if out.state.phase != PHASE_RESET {
         out.state.phase = PHASE_RESET;
@@ -398,7 +386,7 @@ pub extern "C" fn give_up(skb: *mut __sk_buff) -> i32 {
         if !commit(c, out) {
             return STOLEN;
         }
-        hold::gone(skb, &out.conn, out.service);
+        hold::gone(skb, &out.key.conn, out.service);
     }
     count::number(out.reason);
     turn::reset_client(skb)
@@ -407,13 +395,15 @@ pub extern "C" fn give_up(skb: *mut __sk_buff) -> i32 {
 /// The client resets the connection.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn reset_by_client(skb: *mut __sk_buff) -> i32 {
+pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let Some(out) = scratch() else { return PASS };
-    let Some(c) = connection(out) else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
     out.now = skb::now();
     if out.state.flags & CONN_DIVERTED == 0 {
         count(Reason::ClosedPlain);
-        open::forget(&out.conn);
+        open::forget(&out.key.conn);
         return PASS;
     }
     count(Reason::ClosedLegs);
@@ -421,9 +411,9 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff) -> i32 {
         out.state.phase = PHASE_CLOSED;
         out.state.active = out.now;
         commit(c, out);
-        hold::gone(skb, &out.conn, out.service);
+        hold::gone(skb, &out.key.conn, out.service);
     }
     let slot = u32::from(out.state.owner);
-    let verdict = forward::forward(skb, slot);
+    let verdict = forward::forward(skb, c, slot);
     if verdict == GONE { STOLEN } else { verdict }
 }

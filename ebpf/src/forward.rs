@@ -5,7 +5,7 @@ use sidetrack_splice::{
     abi::{
         LEGS as SLOTS, MARK_TURNED,
         reason::Reason,
-        record::{CONN_DIVERTED, STATE_DEAD},
+        record::{CONN_DIVERTED, Connection, STATE_DEAD},
     },
     packet::{Edit, flag, ports},
     seq::{self, Numbers},
@@ -14,7 +14,7 @@ use sidetrack_splice::{
 use crate::{
     count::count,
     legs,
-    maps::{CONNECTIONS, OUT},
+    maps::OUT,
     options,
     skb::{self, PASS, STOLEN},
 };
@@ -25,17 +25,19 @@ pub const GONE: i32 = -100;
 /// Sends the segment in hand to the leg in `slot`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn forward(skb: *mut __sk_buff, slot: u32) -> i32 {
+pub extern "C" fn forward(skb: *mut __sk_buff, c: *mut Connection, slot: u32) -> i32 {
+    if c.is_null() {
+        return GONE;
+    }
     let Some(out) = OUT.get_ptr(0) else { return GONE };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let out = unsafe { &*out };
     if out.state.flags & CONN_DIVERTED == 0 {
         return PASS;
     }
-    let Some(c) = CONNECTIONS.get_ptr(&out.conn) else { return GONE };
     // SAFETY: a map value; the ref of a leg in use does not change.
     let r = unsafe { (*c).legs[slot as usize & (SLOTS - 1)] };
-    let Some(leg) = legs::find(&out.conn, &r) else { return GONE };
+    let Some(leg) = legs::find(&out.key.conn, &r) else { return GONE };
     // SAFETY: a map value; egress alone changes offsets and state.
     let leg = unsafe { &*leg };
     if leg.state == STATE_DEAD {

@@ -62,7 +62,7 @@ pub extern "C" fn hand_over(skb: *mut __sk_buff, kind: u32) -> u32 {
     // SAFETY: fields that a program of this type may read.
     let (len, gso_size) = unsafe { ((*skb).len, (*skb).gso_size) };
     let event = Event {
-        conn: out.conn,
+        conn: out.key.conn,
         kind,
         hold: out.state.hold,
         slot: out.slot,

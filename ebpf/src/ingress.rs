@@ -1,14 +1,13 @@
 //! Ingress of a pod's eth0: what comes to the pod.
 
-use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
+use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
     abi::{
         MARK_TURNED,
-        addr::Tuple,
         reason::Reason,
         record::{
-            CONN_DIVERTED, FRAMING_HEAD, FRAMING_LOST, LEG_BASELINE, Leg, RESP_FIN, RESP_RESET, RespState, Response,
-            STATE_DEAD, STATE_HELD, STATE_OWNER,
+            CONN_DIVERTED, CONN_HELD, Connection, FRAMING_HEAD, FRAMING_LOST, Leg, RESP_FIN, RESP_RESET, RespState,
+            STATE_DEAD, STATE_OWNER,
         },
     },
     packet::{Edit, flag, ports},
@@ -17,9 +16,10 @@ use sidetrack_splice::{
 };
 
 use crate::{
+    atomic,
     count::count,
-    maps::{CONNECTIONS, IN, In, LEGS, RESPONSES},
-    open, options, replies,
+    maps::{CONNECTIONS, IN, INWARD, In, LEGS},
+    mem, open, options, replies,
     skb::{self, PASS, SHOT},
     turn,
 };
@@ -32,20 +32,87 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         return PASS;
     }
     let Some(w) = scratch() else { return PASS };
-    if !skb::parse(skb, &mut w.packet) {
+    if !skb::read::<false>(skb, &mut w.packet) {
         return PASS;
     }
     w.leg = w.packet.inbound();
-    let Some(leg) = LEGS.get_ptr(&w.leg) else { return PASS };
+    if let Some(c) = CONNECTIONS.get_ptr_mut(&w.leg) {
+        // SAFETY: a map value, one field.
+        if unsafe { (*c).now.flags } & CONN_DIVERTED == 0 {
+            let next = original(skb, w, c);
+            return if next == FOLLOW { follow(skb, c) } else { next };
+        }
+    }
+    let Some(l) = LEGS.get_ptr_mut(&w.leg) else { return PASS };
     // SAFETY: a map value, one byte.
-    match unsafe { (*leg).state } {
-        STATE_OWNER | STATE_HELD => owner(skb),
+    match unsafe { (*l).state } {
+        STATE_OWNER => {}
         STATE_DEAD => {
             count(Reason::DeadKept);
-            SHOT
+            return SHOT;
         }
-        _ => parked(skb),
+        _ => return parked(skb, l),
     }
+    // SAFETY: a map value as key of another.
+    let Some(c) = CONNECTIONS.get_ptr_mut(unsafe { &(*l).conn }) else {
+        count(Reason::DeadKept);
+        return SHOT;
+    };
+    // One after the other, not one inside the other: stacks add up, 512 bytes and eight frames are their limit.
+    let mut next = owner(c, l);
+    if next == FOLLOW {
+        next = follow(skb, c);
+    }
+    if next == PASS { deliver(skb, l) } else { next }
+}
+
+/// Not a verdict but what comes next: the framing of the responses has to be followed through the segment.
+const FOLLOW: i32 = -101;
+
+/// A packet of the baseline, on a connection that no other leg has served yet: it is followed, and passes as it is.
+#[inline(always)]
+fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
+    let p = &w.packet;
+    if p.flags & flag::SYN != 0 {
+        return syn_ack(skb, c);
+    }
+    // SAFETY: a map value. Single fields are read as they are; what depends on more than one is checked at commit.
+    let (known, held, resp) = unsafe { ((*c).server.mss != 0, (*c).now.flags & CONN_HELD != 0, &(*c).resp) };
+    if !known {
+        // A connection whose SYN-ACK was not seen: nothing is ever steered on it.
+        // SAFETY: a map value, one field that never changes.
+        if p.flags & flag::RST != 0 && p.ack == unsafe { (*c).isn }.wrapping_add(1) {
+            // Refused (RFC 9293 3.10.7.3).
+            count(Reason::ClosedPlain);
+            open::forget(&w.leg);
+        }
+        return PASS;
+    }
+    let start = seq::extend(resp.next, p.seq);
+    let end = start + u64::from(p.len);
+    if p.flags & (flag::FIN | flag::RST) == 0 && (!held || start == end) && resp.place(start, end) == Place::Pass {
+        w.end = end;
+        w.ack = p.ack;
+        passed(w, c);
+        return PASS;
+    }
+    if held && p.span() != 0 {
+        count(Reason::HeldKept);
+        return SHOT;
+    }
+    if p.flags & flag::RST != 0 {
+        if start == resp.next {
+            count(Reason::ClosedPlain);
+            open::forget(&w.leg);
+        }
+        return PASS;
+    }
+    w.key.conn = w.leg;
+    w.start = start;
+    w.end = end;
+    w.ack = p.ack;
+    w.again = 0;
+    FOLLOW
 }
 
 /// The scratch memory of the packet in hand.
@@ -55,19 +122,13 @@ fn scratch() -> Option<&'static mut In> {
     IN.get_ptr_mut(0).map(|p| unsafe { &mut *p })
 }
 
-/// The leg of the packet in hand.
-#[inline(always)]
-fn leg(w: &In) -> Option<&'static mut Leg> {
-    // SAFETY: a map value; egress changes its fields one by one, see `egress::switch`.
-    LEGS.get_ptr_mut(&w.leg).map(|l| unsafe { &mut *l })
-}
-
 /// A packet of a leg that is not the owner.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn parked(skb: *mut __sk_buff) -> i32 {
+pub extern "C" fn parked(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
     let Some(w) = scratch() else { return SHOT };
-    let Some(l) = leg(w) else { return SHOT };
+    // SAFETY: a map value; egress changes its fields one by one, see `egress::switch`.
+    let Some(l) = (unsafe { l.as_mut() }) else { return SHOT };
     let p = &w.packet;
     if p.flags & (flag::FIN | flag::RST) != 0 {
         if l.closed == 0 {
@@ -93,142 +154,158 @@ pub extern "C" fn parked(skb: *mut __sk_buff) -> i32 {
     SHOT
 }
 
-/// A packet of the owner.
+/// A packet of the owner, on a connection that was diverted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn owner(skb: *mut __sk_buff) -> i32 {
-    let Some(w) = scratch() else { return PASS };
-    let Some(l) = leg(w) else { return PASS };
-    let p = &w.packet;
-    if p.flags & flag::SYN != 0 {
-        return if l.moved == 0 { syn_ack(skb) } else { SHOT };
+pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
+    let Some(w) = scratch() else { return SHOT };
+    if c.is_null() || l.is_null() {
+        return SHOT;
     }
-    let kept = l.state == STATE_HELD && p.span() != 0;
-    if kept {
+    let p = &w.packet;
+    // SAFETY: map values, fields of them; egress changes those of a leg one by one, see `egress::switch`.
+    let (l, isn, held, resp) = unsafe { (&*l, (*c).isn, (*c).now.flags & CONN_HELD, &(*c).resp) };
+    if isn != l.isn || p.flags & flag::SYN != 0 {
+        count(Reason::DeadKept);
+        return SHOT;
+    }
+    if held != 0 && p.span() != 0 {
         count(Reason::HeldKept);
         return SHOT;
     }
-    let Some(r) = RESPONSES.get_ptr_mut(&l.conn) else {
-        // A refused SYN, or a connection whose SYN-ACK was not seen: nothing was ever steered on it.
-        return if l.moved == 0 { PASS } else { SHOT };
-    };
-    // SAFETY: a map value.
-    if unsafe { (*r).isn } != l.isn {
-        count(Reason::DeadKept);
-        return if l.moved == 0 { PASS } else { SHOT };
-    }
     let numbers = seq::to_client(l, Numbers { seq: p.seq, ack: p.ack });
-    let flags = p.flags;
-    let len = u64::from(p.len);
-    w.conn = l.conn;
-    copy(r, w);
-    w.start = seq::extend(w.state.next, numbers.seq);
-    w.end = w.start + len;
-    w.read = 0;
-    if flags & flag::RST != 0 {
-        return reset_by_owner(skb);
+    w.key.conn = l.conn;
+    w.start = seq::extend(resp.next, numbers.seq);
+    w.end = w.start + u64::from(p.len);
+    w.ack = numbers.ack;
+    w.again = 1;
+    if l.moved != 0 {
+        // SAFETY: a map value, one number.
+        unsafe { (&raw mut (*c).resp.heard).write_volatile(skb::now()) };
     }
+    if p.flags & flag::RST != 0 {
+        return reset_by_owner(w, c);
+    }
+    if p.flags & flag::FIN != 0 || resp.place(w.start, w.end) != Place::Pass {
+        return FOLLOW;
+    }
+    passed(w, c);
+    PASS
+}
+
+/// Notes what a segment passes to the client, and what it acknowledges.
+#[inline(always)]
+fn passed(w: &In, c: *mut Connection) {
+    // SAFETY: numbers of a map value that only grow.
+    unsafe {
+        atomic::raise(&raw mut (*c).resp.next, w.end);
+        if w.packet.flags & flag::ACK != 0 {
+            let acked = seq::extend((*c).resp.acked, w.ack);
+            atomic::raise(&raw mut (*c).resp.acked, acked);
+        }
+    }
+}
+
+/// Follows the framing of the responses through the segment in hand, whose positions are in `In`. Either it passes, or it is
+/// dropped, and its sender sends it again.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn follow(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
+    let Some(w) = scratch() else { return SHOT };
+    if c.is_null() {
+        return SHOT;
+    }
+    let again = w.again != 0;
+    // SAFETY: a map value; what was copied is checked at commit.
+    unsafe {
+        let (generation, state) = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
+        w.generation = generation;
+        mem::copy(&raw mut w.state, state);
+    }
+    w.key.direction = INWARD;
+    w.read = 0;
     match w.state.place(w.start, w.end) {
         Place::Pass => {}
         Place::Read => {
             w.read = 1;
             let before = w.state.response.pos;
-            replies::replies(skb);
+            replies::replies(skb, c);
             if w.state.response.state == FRAMING_HEAD && w.state.response.pos != before {
                 count(Reason::ResponseComplete);
             }
         }
         // The bytes between are on their way, on another CPU or once more. A leg can be made to send these again; what
         // was never diverted is not touched.
-        Place::Lost if diverted(l) => {
+        Place::Lost if again => {
             count(Reason::ResponseGap);
             return SHOT;
         }
         Place::Lost => {
             count(Reason::ResponseLost);
+            w.read = 1;
             w.state.lose();
         }
     }
-    if flags & flag::FIN != 0 {
+    if w.packet.flags & flag::FIN != 0 {
         w.state.flags |= RESP_FIN;
     }
-    let acked = if flags & flag::ACK != 0 { seq::extend(w.state.acked, numbers.ack) } else { 0 };
-    let end = w.end;
-    w.state.passed(end, acked);
-    if l.moved != 0 {
-        w.state.heard = skb::now();
-    }
-    if !commit(r, w, diverted(l)) {
+    if !commit(c, w, again) {
         count(Reason::ResponseGap);
         return SHOT;
     }
-    deliver(skb)
+    passed(w, c);
+    PASS
 }
 
-/// Copies the state under its lock.
+/// Bytes of [`RespState`] that are written at once.
+const AT_ONCE: usize = core::mem::offset_of!(RespState, next);
+const _: () = assert!(AT_ONCE == size_of::<[u64; 5]>());
+
+/// Writes the state of the copy. When another CPU was faster, nobody knows in what order the bytes came: a segment that had
+/// to be read is refused on a leg that can be made to send it `again` (false), else the framing is lost.
 #[inline(always)]
-fn copy(r: *mut Response, w: &mut In) {
-    // SAFETY: a map value, read under its lock.
+fn commit(c: *mut Connection, w: &mut In, again: bool) -> bool {
+    // SAFETY: a map value; its state is written between claim and publication.
     unsafe {
-        h::bpf_spin_lock((&raw mut (*r).lock).cast());
-        w.generation = (*r).generation;
-        w.state = (*r).now;
-        h::bpf_spin_unlock((&raw mut (*r).lock).cast());
-    }
-}
-
-/// Whether the connection's bytes have gone to more than one leg.
-#[inline(always)]
-const fn diverted(l: &Leg) -> bool {
-    l.moved != 0 || l.cs_off != 0 || l.ss_off != 0
-}
-
-/// Commits the state. When another CPU was faster, nobody knows in what order the bytes came: what only grows is
-/// merged. A segment that had to be read is refused on a leg that can be made to send it again (false), else the framing
-/// is lost.
-#[inline(always)]
-fn commit(r: *mut Response, w: &mut In, again: bool) -> bool {
-    let state: &RespState = &w.state;
-    let (mut lost, mut refused) = (false, false);
-    // SAFETY: a map value, written under its lock.
-    unsafe {
-        h::bpf_spin_lock((&raw mut (*r).lock).cast());
-        let now = &mut (*r).now;
-        if (*r).generation == w.generation {
-            *now = *state;
-        } else if state.response.pos != now.response.pos && w.read != 0 && again {
-            refused = true;
-        } else {
-            if state.next > now.next {
-                now.next = state.next;
-            }
-            if state.acked > now.acked {
-                now.acked = state.acked;
-            }
-            now.flags |= state.flags;
-            now.heard = state.heard;
-            if w.read != 0 && state.response.pos != now.response.pos {
-                now.response.state = FRAMING_LOST;
-                lost = true;
+        let to = &raw mut (*c).resp;
+        if atomic::claim(&raw mut (*c).answering, w.generation) {
+            mem::copy(to.cast::<[u64; 5]>(), (&raw const w.state).cast());
+            atomic::publish(&raw mut (*c).answering);
+            return true;
+        }
+        if w.read != 0 && again {
+            return false;
+        }
+        let mut tries = 0;
+        while tries < 8 {
+            tries += 1;
+            let (generation, _) = atomic::generation(&raw const (*c).answering, to);
+            if atomic::claim(&raw mut (*c).answering, generation) {
+                let lost = w.read != 0 && (*to).response.pos != w.state.response.pos;
+                if lost {
+                    (*to).response.state = FRAMING_LOST;
+                    (*to).partial = 0;
+                }
+                (*to).flags |= w.state.flags;
+                atomic::publish(&raw mut (*c).answering);
+                if lost {
+                    count(Reason::ResponseLost);
+                }
+                return true;
             }
         }
-        if !refused {
-            (*r).generation = (*r).generation.wrapping_add(1);
-        }
-        h::bpf_spin_unlock((&raw mut (*r).lock).cast());
     }
-    if lost {
-        count(Reason::ResponseLost);
-    }
-    !refused
+    // Not even to be marked as lost: the segment must not get past unseen.
+    false
 }
 
 /// Sends a packet of the owner on to the client, as the client must see it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn deliver(skb: *mut __sk_buff) -> i32 {
-    let Some(w) = scratch() else { return PASS };
-    let Some(l) = leg(w) else { return PASS };
+pub extern "C" fn deliver(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
+    let Some(w) = scratch() else { return SHOT };
+    // SAFETY: a map value; egress changes its fields one by one, see `egress::switch`.
+    let Some(l) = (unsafe { l.as_ref() }) else { return SHOT };
     let p = &w.packet;
     if l.moved == 0 && l.cs_off == 0 && l.ss_off == 0 {
         return PASS;
@@ -252,11 +329,15 @@ pub extern "C" fn deliver(skb: *mut __sk_buff) -> i32 {
 /// The baseline's SYN-ACK: the response side begins.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn syn_ack(skb: *mut __sk_buff) -> i32 {
+pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let Some(w) = scratch() else { return PASS };
-    let Some(l) = leg(w) else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
     let p = &w.packet;
-    if p.flags & flag::ACK == 0 || RESPONSES.get_ptr(&l.conn).is_some() {
+    // SAFETY: a map value; its response side is ingress's, and begins here.
+    let c = unsafe { &mut *c };
+    if p.flags & flag::ACK == 0 || c.server.mss != 0 || p.ack != c.isn.wrapping_add(1) {
         return PASS;
     }
     let len = p.options_len();
@@ -265,45 +346,33 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff) -> i32 {
         count(Reason::ErrLoad);
         return PASS;
     }
-    let mut r = Response {
-        isn: l.isn,
-        mss: said as u16,
-        options: (said >> 24) as u8,
-        wscale: (said >> 16) as u8,
-        ..Response::default()
-    };
-    r.now.response.pos = seq::first(p.seq);
-    r.now.next = seq::first(p.seq);
-    r.now.acked = seq::first(l.isn);
-    if RESPONSES.insert(&l.conn, &r, 0).is_err() {
-        count(Reason::ErrMap);
+    let first = seq::first(p.seq);
+    c.resp.response.pos = first;
+    c.resp.next = first;
+    c.resp.acked = seq::first(c.isn);
+    let mut server = open::said(said);
+    // Zero stands for a SYN-ACK that was not seen.
+    if server.mss == 0 {
+        server.mss = 536;
     }
+    c.server = server;
     PASS
 }
 
 /// The owner resets the connection. Only a reset that the client must believe (RFC 5961 3.2: its exact next sequence
 /// number) ends what is known: a forged one must not turn steering off.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn reset_by_owner(skb: *mut __sk_buff) -> i32 {
-    let Some(w) = scratch() else { return PASS };
-    let Some(l) = leg(w) else { return PASS };
-    let Some(r) = RESPONSES.get_ptr_mut(&w.conn) else { return PASS };
-    if w.start == w.state.next {
-        if plain(&l.conn) && l.kind == LEG_BASELINE {
-            count(Reason::ClosedPlain);
-            open::forget(&w.conn);
-            return PASS;
-        }
-        w.state.flags |= RESP_RESET;
-        commit(r, w, false);
-    }
-    deliver(skb)
-}
-
-/// Whether the connection never had another leg.
 #[inline(always)]
-fn plain(conn: &Tuple) -> bool {
-    // SAFETY: a map value, one field.
-    CONNECTIONS.get_ptr(conn).is_some_and(|c| unsafe { (*c).now.flags & CONN_DIVERTED == 0 })
+fn reset_by_owner(w: &mut In, c: *mut Connection) -> i32 {
+    // SAFETY: a map value; what was copied is checked at commit.
+    unsafe {
+        let (generation, state) = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
+        w.generation = generation;
+        mem::copy(&raw mut w.state, state);
+    }
+    if w.start == w.state.next {
+        w.read = 0;
+        w.state.flags |= RESP_RESET;
+        commit(c, w, false);
+    }
+    PASS
 }

@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::collapsible_if, reason = "a SAFETY comment stands before the block that it is about")]
 
+mod atomic;
 mod count;
 mod egress;
 mod forward;
@@ -18,6 +19,7 @@ mod hold;
 mod ingress;
 mod legs;
 mod maps;
+mod mem;
 mod open;
 mod options;
 mod replies;

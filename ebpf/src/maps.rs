@@ -10,9 +10,10 @@ use sidetrack_splice::{
         config::Config,
         control::Control,
         reason::COUNTERS as REASONS,
-        record::{ConnState, Connection, Dial, HeadKey, Leg, NameKey, NameText, RespState, Response},
+        record::{ConnState, Connection, Dial, HeadKey, Leg, NameKey, NameText, RespState},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
+    filter,
     packet::{Options, Packet},
     window::Window,
 };
@@ -28,6 +29,11 @@ pub static CONTROL: Array<Control, 1> = Array::new();
 #[btf_map(name = "config")]
 pub static CONFIG: Array<Config, 1> = Array::new();
 
+/// Agent to kernel: a bit for each address and port that a service, or a leg, has. A bit that is not set: pass, nothing else
+/// need be looked up.
+#[btf_map(name = "filter")]
+pub static FILTER: Array<u64, { filter::WORDS }> = Array::new();
+
 /// Agent to kernel. A miss: the connection is not tracked.
 #[btf_map(name = "services")]
 pub static SERVICES: HashMap<ServiceAddr, Service, 65536, LAZY> = HashMap::new();
@@ -36,13 +42,9 @@ pub static SERVICES: HashMap<ServiceAddr, Service, 65536, LAZY> = HashMap::new()
 #[btf_map(name = "routes")]
 pub static ROUTES: HashMap<RouteKey, Route, 262_144, LAZY> = HashMap::new();
 
-/// Egress's. A miss: not tracked, pass.
+/// Egress makes and changes them, ingress their response sides. A miss: not tracked, pass.
 #[btf_map(name = "connections")]
 pub static CONNECTIONS: HashMap<Tuple, Connection, 65536, LAZY> = HashMap::new();
-
-/// Ingress's (egress removes it with the connection). A miss: the handshake is not complete, or not tracked.
-#[btf_map(name = "responses")]
-pub static RESPONSES: HashMap<Tuple, Response, 65536, LAZY> = HashMap::new();
 
 /// The agent creates, egress changes. A miss at ingress: not a leg, pass; at egress: the leg is gone.
 #[btf_map(name = "legs")]
@@ -68,14 +70,19 @@ pub static COUNTERS: PerCpuArray<u64, REASONS> = PerCpuArray::new();
 #[btf_map(name = "events")]
 pub static EVENTS: RingBuf<(), { 16 << 20 }> = RingBuf::new();
 
+/// [`HeadKey::direction`] of requests. A key lies in scratch memory: on a stack it would be in the way of others.
+pub const OUTWARD: u32 = 0;
+/// The same of responses.
+pub const INWARD: u32 = 1;
+
 /// What egress works on while it handles one packet.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Out {
     /// The packet.
     pub packet: Packet,
-    /// Its tuple: the connection.
-    pub conn: Tuple,
+    /// Its tuple, the connection, as the key of what was gathered of a request's head.
+    pub key: HeadKey,
     /// Copy of the connection's state: the decision is taken on it.
     pub state: ConnState,
     /// Copy of the response side, when it was needed.
@@ -87,7 +94,7 @@ pub struct Out {
     /// Nanoseconds.
     pub now: u64,
     /// Generation of the connection that the copy was taken of.
-    pub generation: u32,
+    pub generation: u64,
     /// The step that was decided: one of the `STEP_` constants of `requests`.
     pub step: u32,
     /// Slot for a switch or a dial.
@@ -116,18 +123,24 @@ pub struct In {
     pub packet: Packet,
     /// Its tuple: the leg.
     pub leg: Tuple,
-    /// The connection that the leg serves.
-    pub conn: Tuple,
+    /// The connection that the leg serves, as the key of what was gathered of a response's head.
+    pub key: HeadKey,
     /// Copy of the response side: the decision is taken on it.
     pub state: RespState,
     /// Positions, in the client's view.
     pub start: u64,
     /// Position behind the payload, without the FIN.
     pub end: u64,
-    /// Generation of the response that the copy was taken of.
-    pub generation: u32,
+    /// Generation of the response side that the copy was taken of.
+    pub generation: u64,
+    /// What it acknowledges, in the client's view.
+    pub ack: u32,
+    /// Not zero: its sender can be made to send it again.
+    pub again: u32,
     /// Not zero: the segment had to be read.
     pub read: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// Scratch memory for one packet at egress. Nothing else of egress runs on this CPU meanwhile: softirqs are off.
@@ -142,6 +155,10 @@ pub static IN: PerCpuArray<In, 1> = PerCpuArray::new();
 #[btf_map(name = "scratch_options")]
 pub static OPTIONS: PerCpuArray<Options, 1> = PerCpuArray::new();
 
-/// A connection in the making: as words, because a lock may not lie in a per-CPU value.
+/// A connection in the making.
 #[btf_map(name = "scratch_fresh")]
-pub static FRESH: PerCpuArray<[u64; crate::open::CONNECTION_WORDS], 1> = PerCpuArray::new();
+pub static FRESH: PerCpuArray<Connection, 1> = PerCpuArray::new();
+
+/// A leg in the making.
+#[btf_map(name = "scratch_leg")]
+pub static LEG: PerCpuArray<Leg, 1> = PerCpuArray::new();

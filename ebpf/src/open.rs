@@ -1,13 +1,11 @@
 //! Beginning and end of connections.
 
-use core::ffi::c_void;
-
-use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
+use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
     abi::{
         addr::Tuple,
         reason::Reason,
-        record::{Connection, LEG_BASELINE, Leg, LegRef, PHASE_WATCH, STATE_OWNER},
+        record::{Connection, LEG_BASELINE, PHASE_WATCH, STATE_OWNER, Said},
         route::ServiceAddr,
     },
     packet::{Packet, flag},
@@ -16,7 +14,8 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    maps::{CONNECTIONS, CONTROL, FRESH, LEGS, OUT, RESPONSES, SERVICES},
+    maps::{CONNECTIONS, CONTROL, FRESH, LEG, LEGS, OUT, SERVICES},
+    mem,
     options::{self, STRIP_MULTIPATH, STRIP_TIMESTAMP},
     skb::{self, PASS, SHOT},
     turn,
@@ -49,8 +48,8 @@ pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
     let Some(out) = OUT.get_ptr_mut(0) else { return PASS };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let out = unsafe { &mut *out };
-    out.conn = out.packet.outbound();
-    let (p, conn) = (&out.packet, &out.conn);
+    out.key.conn = out.packet.outbound();
+    let (p, conn) = (&out.packet, &out.key.conn);
     let key = ServiceAddr { addr: conn.remote, port: conn.remote_port, pad: 0 };
     // SAFETY: the agent replaces values whole.
     let Some(service) = (unsafe { SERVICES.get(&key) }).copied() else {
@@ -80,7 +79,7 @@ pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
         Some(_) => {
             // The agent's sweep knows the legs of the older one by its sequence number, and resets them.
             count(Reason::TupleReused);
-            forget(conn);
+            forget_all(conn);
         }
         None => {}
     }
@@ -88,7 +87,6 @@ pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
         count(Reason::Tracked);
         return PASS;
     }
-    forget(conn);
     if service.routes == 0 {
         return PASS;
     }
@@ -96,76 +94,68 @@ pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
     turn::reset_client(skb)
 }
 
-/// Makes the records of a new connection. False: no room.
+/// Makes the record of a new connection. False: no room.
 #[inline(always)]
 fn track(skb: *mut __sk_buff, p: &Packet, conn: &Tuple, service: u32, said: i64) -> bool {
     let Some(fresh) = FRESH.get_ptr_mut(0) else { return false };
-    let c = fresh.cast::<Connection>();
     let now = skb::now();
-    // SAFETY: scratch memory of this size and alignment, which nothing else uses meanwhile; zeros are a valid
-    // connection. The kernel never copies the lock.
-    unsafe {
-        *fresh = [0; CONNECTION_WORDS];
-        (*c).now.phase = PHASE_WATCH;
-        (*c).now.request.pos = seq::first(p.seq);
-        (*c).now.next = seq::first(p.seq);
-        // Answers to a connection before this one on the tuple must not be taken for answers to this one.
-        (*c).now.hold = p.seq;
-        (*c).now.active = now;
-        (*c).legs[0] = LegRef {
-            remote: conn.remote,
-            remote_port: conn.remote_port,
-            local_port: conn.local_port,
-            kind: LEG_BASELINE,
-            ..NO_LEG
-        };
-        (*c).opened = now;
-        (*c).service = service;
-        (*c).isn = p.seq;
-        (*c).ifindex = skb::ifindex(skb);
-        (*c).mss = said as u16;
-        (*c).wscale = (said >> 16) as u8;
-        (*c).options = (said >> 24) as u8;
-    }
-    let leg = Leg {
-        conn: *conn,
-        kind: LEG_BASELINE,
-        state: STATE_OWNER,
-        isn: p.seq,
-        opened: now,
-        active: now,
-        ..Leg::default()
+    // SAFETY: scratch memory that nothing else uses meanwhile; it consists of integers, and zeros are a valid connection.
+    let c = unsafe {
+        mem::zero(fresh);
+        &mut *fresh
     };
-    // SAFETY: key and value are valid for the sizes that the map has.
-    let inserted = unsafe {
-        h::bpf_map_update_elem(
-            (&raw const CONNECTIONS).cast_mut().cast(),
-            core::ptr::from_ref(conn).cast::<c_void>(),
-            fresh.cast::<c_void>(),
-            0,
-        )
-    };
-    inserted == 0 && LEGS.insert(conn, &leg, 0).is_ok()
+    c.now.phase = PHASE_WATCH;
+    c.now.request.pos = seq::first(p.seq);
+    c.now.next = seq::first(p.seq);
+    // Answers to a connection before this one on the tuple must not be taken for answers to this one.
+    c.now.hold = p.seq;
+    c.now.active = now;
+    c.legs[0].remote = conn.remote;
+    c.legs[0].remote_port = conn.remote_port;
+    c.legs[0].local_port = conn.local_port;
+    c.legs[0].kind = LEG_BASELINE;
+    c.opened = now;
+    c.service = service;
+    c.isn = p.seq;
+    c.ifindex = skb::ifindex(skb);
+    c.client = self::said(said);
+    CONNECTIONS.insert(conn, &*c, 0).is_ok()
 }
 
-const NO_LEG: LegRef = LegRef {
-    remote: sidetrack_splice::abi::addr::Addr([0; 4]),
-    remote_port: 0,
-    local_port: 0,
-    route: 0,
-    version: 0,
-    kind: 0,
-    pad: 0,
-    used: 0,
-};
+/// What [`options::edit_options`] has read from a SYN.
+#[inline(always)]
+pub fn said(packed: i64) -> Said {
+    Said { mss: packed as u16, wscale: (packed >> 16) as u8, options: (packed >> 24) as u8 }
+}
 
-/// A connection in words.
-pub const CONNECTION_WORDS: usize = size_of::<Connection>() / 8;
+/// Makes the record of the original leg, when another is about to stand beside it. False: no room.
+#[inline(always)]
+pub fn original(c: *const Connection, conn: &Tuple, now: u64) -> bool {
+    let Some(fresh) = LEG.get_ptr_mut(0) else { return false };
+    // SAFETY: scratch memory that nothing else uses meanwhile; a map value, fields of it that do not change.
+    let leg = unsafe {
+        mem::zero(fresh);
+        (*fresh).isn = (*c).isn;
+        (*fresh).opened = (*c).opened;
+        (*fresh).options = (*c).client.options & (*c).server.options;
+        &mut *fresh
+    };
+    leg.conn = *conn;
+    leg.kind = LEG_BASELINE;
+    leg.state = STATE_OWNER;
+    leg.active = now;
+    LEGS.insert(conn, &*leg, 0).is_ok()
+}
 
 /// Removes what is known of a connection, but for legs that the agent made and parts of heads: those its sweep finds.
 #[inline(always)]
 pub fn forget(conn: &Tuple) {
     let _ = CONNECTIONS.remove(conn);
-    let _ = RESPONSES.remove(conn);
+}
+
+/// Removes the original leg too, which is there where another has stood beside it.
+#[inline(always)]
+fn forget_all(conn: &Tuple) {
+    forget(conn);
     let _ = LEGS.remove(conn);
 }

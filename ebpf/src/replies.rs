@@ -6,7 +6,7 @@ use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
 use sidetrack_splice::{
     abi::{
         reason::Reason,
-        record::{FRAMING_CHUNKED, FRAMING_HEAD, HEAD_MAX, HeadKey},
+        record::{Connection, FRAMING_CHUNKED, FRAMING_HEAD, HEAD_MAX},
     },
     http::{self, BODY_CHUNKED, BODY_LENGTH, BODY_REST, STATUS_COMPLETE, STATUS_INCOMPLETE},
     reply::Facts,
@@ -14,7 +14,7 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    maps::{CONNECTIONS, HEADS, IN, In},
+    maps::{HEADS, IN, In},
     scan::{self, WORK},
 };
 
@@ -42,7 +42,7 @@ fn fill(skb: *mut __sk_buff, w: &In) -> u32 {
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let window = unsafe { (&raw mut (*work).window).cast::<u8>() };
     if prefix != 0 {
-        let Some(gathered) = HEADS.get_ptr(&HeadKey { conn: w.conn, direction: 1 }) else { return 0 };
+        let Some(gathered) = HEADS.get_ptr(&w.key) else { return 0 };
         // SAFETY: both are windows of HEAD_MAX bytes and more.
         if unsafe { h::bpf_probe_read_kernel(window.cast(), HEAD_MAX as u32, gathered.cast()) } != 0 {
             return 0;
@@ -64,8 +64,7 @@ fn fill(skb: *mut __sk_buff, w: &In) -> u32 {
 
 /// Whether the request that this response answers was a HEAD. `None`: there is no such request.
 #[inline(always)]
-fn asked(w: &In) -> Option<bool> {
-    let c = CONNECTIONS.get_ptr(&w.conn)?;
+fn asked(c: *const Connection, w: &In) -> Option<bool> {
     // SAFETY: a map value; a request is noted there before its owner can answer it.
     let (asked, bits) = unsafe { ((*c).now.asked, (*c).now.head_bits) };
     if asked == w.state.answered { None } else { Some(bits >> (w.state.answered & 63) & 1 != 0) }
@@ -73,11 +72,11 @@ fn asked(w: &In) -> Option<bool> {
 
 /// Takes the complete head in the window in.
 #[inline(always)]
-fn consume(w: &mut In) -> i64 {
+fn consume(c: *const Connection, w: &mut In) -> i64 {
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let head = unsafe { &(*work).head };
-    let Some(was_head) = asked(w) else {
+    let Some(was_head) = asked(c, w) else {
         count(Reason::ResponseUnasked);
         return lose(w);
     };
@@ -89,14 +88,22 @@ fn consume(w: &mut In) -> i64 {
         rest: body == BODY_REST,
     };
     if w.state.partial != 0 {
-        let _ = HEADS.remove(&HeadKey { conn: w.conn, direction: 1 });
+        let _ = HEADS.remove(&w.key);
     }
     if body == BODY_REST {
         count(Reason::ResponseRest);
     }
     let behind = w.state.response.pos + u64::from(head.end);
     w.state.consume(&facts, behind);
-    0
+    // Only what has more to read takes another step.
+    i64::from(w.state.response.state != FRAMING_CHUNKED && w.state.response.pos >= w.end)
+}
+
+/// What `replies` hands to its steps.
+#[derive(Clone, Copy)]
+struct Context {
+    skb: *mut __sk_buff,
+    c: *const Connection,
 }
 
 /// One head, or one piece of a chunked body.
@@ -105,8 +112,8 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
     if w.state.response.pos >= w.end && w.state.partial == 0 {
         return 1;
     }
-    // SAFETY: `bpf_loop` hands on the context that it was given: the packet of `replies`.
-    let skb = unsafe { *ctx.cast::<*mut __sk_buff>() };
+    // SAFETY: `bpf_loop` hands on the context that it was given.
+    let Context { skb, c } = unsafe { *ctx.cast::<Context>() };
     if w.state.response.state == FRAMING_CHUNKED {
         let (base, end, at) = (w.start, w.end, w.packet.payload_at);
         if scan::chunks(skb, at, base, end, &mut w.state.response) == scan::CHUNKS_BAD {
@@ -126,12 +133,10 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         return lose(w);
     }
     match scan::scan_head(0, len, http::RESPONSE) {
-        STATUS_COMPLETE => consume(w),
+        STATUS_COMPLETE => consume(c, w),
         STATUS_INCOMPLETE if (len as usize) < HEAD_MAX => {
             // SAFETY: the value's bytes are the window's, which is valid.
-            let kept = WORK.get_ptr(0).is_some_and(|work| {
-                HEADS.insert(&HeadKey { conn: w.conn, direction: 1 }, unsafe { &(*work).window }, 0).is_ok()
-            });
+            let kept = WORK.get_ptr(0).is_some_and(|work| HEADS.insert(&w.key, unsafe { &(*work).window }, 0).is_ok());
             if !kept {
                 return lose(w);
             }
@@ -145,9 +150,12 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
 /// Reads the segment in hand from where the next head or chunk starts; the result is in `In::state`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn replies(skb: *mut __sk_buff) -> u32 {
-    let mut context = skb;
-    // SAFETY: the callback's context is the packet's pointer, which outlives the loop.
+pub extern "C" fn replies(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
+    if c.is_null() {
+        return 0;
+    }
+    let mut context = Context { skb, c };
+    // SAFETY: the callback's context outlives the loop.
     unsafe { h::bpf_loop(PIECES, piece as *mut c_void, (&raw mut context).cast(), 0) };
     0
 }

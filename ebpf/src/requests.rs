@@ -9,23 +9,25 @@ use sidetrack_splice::{
         config::CARRIERS,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_HTTP, CONN_UPGRADE, DIAL_FAILED, DIAL_READY, FRAMING_CHUNKED, FRAMING_HEAD,
-            FRAMING_LOST, HEAD_MAX, HeadKey, PHASE_HOLD, PHASE_OPAQUE, RESP_TUNNEL,
+            CONN_DIVERTED, CONN_HTTP, CONN_UPGRADE, Connection, DIAL_FAILED, DIAL_READY, FRAMING_CHUNKED, FRAMING_HEAD,
+            FRAMING_LOST, HEAD_MAX, PHASE_HOLD, PHASE_OPAQUE, RESP_TUNNEL,
         },
         route::ROUTE_FORK,
     },
     conn::{self, At, Facts, Step, Want},
     http::{
-        self, BODY_CHUNKED, BODY_LENGTH, FLAG_CONNECT, FLAG_EXPECT, FLAG_HEAD, FLAG_UPGRADE, STATUS_COMPLETE,
+        self, BODY_CHUNKED, BODY_LENGTH, FLAG_CONNECT, FLAG_EXPECT, FLAG_HEAD, FLAG_UPGRADE, Head, STATUS_COMPLETE,
         STATUS_HTTP2, STATUS_INCOMPLETE, STATUS_MORE, STATUS_NOT_HTTP, STATUS_TLS, STATUS_UNREADABLE,
     },
     seq,
 };
 
 use crate::{
+    atomic,
     count::count,
     legs,
-    maps::{CONNECTIONS, DIALS, HEADS, OUT, Out, RESPONSES, ROUTES},
+    maps::{DIALS, HEADS, OUT, Out, ROUTES},
+    mem,
     scan::{self, WORK},
 };
 
@@ -69,30 +71,25 @@ fn reset(out: &mut Out, reason: Reason) -> i64 {
     1
 }
 
-/// Copies the response side under its lock.
+/// Copies the response side. False: ingress is changing it.
 #[inline(always)]
-fn copy_response(out: &mut Out) -> bool {
-    let Some(r) = RESPONSES.get_ptr_mut(&out.conn) else { return false };
-    // SAFETY: a map value; the lock keeps ingress from committing meanwhile.
+fn copy_response(c: *mut Connection, out: &mut Out) -> bool {
+    // SAFETY: a map value; what was copied is only used if it is whole.
     unsafe {
-        h::bpf_spin_lock((&raw mut (*r).lock).cast());
-        out.resp = (*r).now;
-        h::bpf_spin_unlock((&raw mut (*r).lock).cast());
+        let (generation, state) = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
+        mem::copy(&raw mut out.resp, state);
+        atomic::unchanged(&raw mut (*c).answering, generation)
     }
-    true
 }
 
-/// Finds out who must get the request whose head was read: the first carrier, in the configured order, whose key has a
-/// route decides.
+/// Finds out who must get the request whose head was read and holds something of a carrier: the first one, in the configured
+/// order, whose key has a route decides. It is the baseline until then.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_route(service: u32) -> u32 {
     let (Some(out), Some(work)) = (scratch(), WORK.get_ptr_mut(0)) else { return 0 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let work = unsafe { &mut *work };
-    out.want = WANT_BASELINE;
-    out.route = 0;
-    out.version = 0;
     let found = work.head.found;
     if work.head.invalid != 0 {
         count(Reason::KeyInvalid);
@@ -138,7 +135,7 @@ pub extern "C" fn fill_request(skb: *mut __sk_buff) -> u32 {
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let window = unsafe { (&raw mut (*work).window).cast::<u8>() };
     if prefix != 0 {
-        let Some(gathered) = HEADS.get_ptr(&HeadKey { conn: out.conn, direction: 0 }) else { return 0 };
+        let Some(gathered) = HEADS.get_ptr(&out.key) else { return 0 };
         // SAFETY: both are windows of HEAD_MAX bytes and more.
         if unsafe { h::bpf_probe_read_kernel(window.cast(), HEAD_MAX as u32, gathered.cast()) } != 0 {
             return 0;
@@ -163,7 +160,7 @@ pub extern "C" fn fill_request(skb: *mut __sk_buff) -> u32 {
 fn gather(out: &mut Out, len: u32) -> i64 {
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: the value's bytes are the window's, which is valid.
-    if HEADS.insert(&HeadKey { conn: out.conn, direction: 0 }, unsafe { &(*work).window }, 0).is_err() {
+    if HEADS.insert(&out.key, unsafe { &(*work).window }, 0).is_err() {
         return reset(out, Reason::HeadsFull);
     }
     count(Reason::HeadPartial);
@@ -200,21 +197,35 @@ fn unreadable(out: &mut Out, status: u32) -> i64 {
     1
 }
 
-/// Decides about the complete head in the window.
+/// Decides about the complete head in the window, where more than the baseline has a part.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn decide() -> u32 {
+pub extern "C" fn decide(c: *mut Connection) -> u32 {
     let Some(out) = scratch() else { return 1 };
-    decide_head(out) as u32
+    if c.is_null() {
+        return 1;
+    }
+    decide_head(c, out) as u32
+}
+
+/// What the head in the window says about the stream behind it.
+#[inline(always)]
+fn facts(head: &Head) -> Facts {
+    Facts {
+        length: if head.body == BODY_LENGTH { head.length } else { 0 },
+        chunked: head.body == BODY_CHUNKED,
+        is_head: head.flags & FLAG_HEAD != 0,
+        upgrade: head.flags & FLAG_UPGRADE != 0,
+        expect: head.flags & FLAG_EXPECT != 0,
+    }
 }
 
 #[inline(always)]
-fn decide_head(out: &mut Out) -> i64 {
+fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let head = unsafe { &(*work).head };
-    let flags = head.flags;
-    if flags & FLAG_CONNECT != 0 {
+    if head.flags & FLAG_CONNECT != 0 {
         if out.want != WANT_BASELINE || out.state.owner != 0 {
             return reset(out, Reason::ResetConnect);
         }
@@ -228,37 +239,28 @@ fn decide_head(out: &mut Out) -> i64 {
         WANT_FORK => Want::Fork(out.route, out.version),
         _ => Want::Fail,
     };
-    let behind = out.state.request.pos + u64::from(head.end);
-    let facts = Facts {
-        length: if head.body == BODY_LENGTH { head.length } else { 0 },
-        chunked: head.body == BODY_CHUNKED,
-        is_head: flags & FLAG_HEAD != 0,
-        upgrade: flags & FLAG_UPGRADE != 0,
-        expect: flags & FLAG_EXPECT != 0,
-    };
-    let plain = out.state.flags & CONN_DIVERTED == 0 && out.want == WANT_BASELINE;
-    if plain {
-        return go_on(out, &facts, behind);
-    }
-    let Some(c) = CONNECTIONS.get_ptr(&out.conn) else { return reset(out, Reason::ResetLegGone) };
     // SAFETY: a map value; refs change in `egress::switch` alone, and what is decided is checked at commit.
-    let legs = unsafe { &(*c).legs };
+    let (legs, known) = unsafe { (&(*c).legs, (*c).server.mss != 0) };
     let mut slot = conn::slot_of(legs, want);
-    // Leg 0 of a connection that was never diverted needs no look-up.
+    // The original leg of a connection that was never diverted has no record, and needs none.
     if (slot as usize) < SLOTS
         && out.state.flags & CONN_DIVERTED != 0
-        && !legs::usable(&out.conn, &legs[slot as usize & (SLOTS - 1)])
+        && !legs::usable(&out.key.conn, &legs[slot as usize & (SLOTS - 1)])
     {
         slot = SLOTS as u32;
     }
-    let head_at = out.state.request.pos + u64::from(out.state.partial);
     if slot != u32::from(out.state.owner) {
-        let known = copy_response(out);
+        let head_at = out.state.request.pos + u64::from(out.state.partial);
+        out.head = head_at;
+        let whole = copy_response(c, out);
         let acked = seq::extend(out.resp.next, out.packet.ack);
         let at = At { start: out.start, head: head_at, acked };
-        let resp = if known { Some(&out.resp) } else { None };
-        out.head = head_at;
-        match conn::at_head(&out.state, legs, resp, at, want, slot) {
+        let step = if whole || !known {
+            conn::at_head(&out.state, legs, if known { Some(&out.resp) } else { None }, at, want, slot)
+        } else {
+            Step::Wait
+        };
+        match step {
             Step::Stay => {}
             Step::Cut => {
                 out.cut = (head_at - out.start) as u32;
@@ -285,20 +287,23 @@ fn decide_head(out: &mut Out) -> i64 {
             }
         }
     }
-    go_on(out, &facts, behind)
+    go_on(out, head)
 }
 
 /// The head goes on in this segment: to the owner, or to the leg that becomes it.
 #[inline(always)]
-fn go_on(out: &mut Out, facts: &Facts, behind: u64) -> i64 {
+fn go_on(out: &mut Out, head: &Head) -> i64 {
     if out.want == WANT_BASELINE {
         count(Reason::HeadBaseline);
     }
     if out.step == STEP_MORE {
         out.state.partial = 0;
     }
-    let end = out.end;
-    out.state.consume(facts, behind, end);
+    let (behind, end) = (out.state.request.pos + u64::from(head.end), out.end);
+    out.state.consume(&facts(head), behind, end);
+    if out.step == STEP_MORE && out.state.request.state == FRAMING_HEAD && out.state.request.pos >= end {
+        return read_out(out);
+    }
     0
 }
 
@@ -316,7 +321,7 @@ fn read_out(out: &mut Out) -> i64 {
 fn held(out: &mut Out) -> i64 {
     if out.state.phase == PHASE_HOLD && out.state.held == out.start {
         // SAFETY: the agent replaces values whole.
-        if let Some(d) = unsafe { DIALS.get(&out.conn) } {
+        if let Some(d) = unsafe { DIALS.get(&out.key.conn) } {
             if d.hold == out.state.hold {
                 if d.status == DIAL_FAILED {
                     out.step = STEP_RESET;
@@ -331,6 +336,13 @@ fn held(out: &mut Out) -> i64 {
     1
 }
 
+/// What `requests` hands to its steps.
+#[derive(Clone, Copy)]
+struct Context {
+    skb: *mut __sk_buff,
+    c: *mut Connection,
+}
+
 /// One head, or one piece of a chunked body.
 unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
     let Some(out) = scratch() else { return 1 };
@@ -338,8 +350,8 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
     if out.state.request.pos + seen >= out.end {
         return read_out(out);
     }
-    // SAFETY: `bpf_loop` hands on the context that it was given: the packet of `requests`.
-    let skb = unsafe { *ctx.cast::<*mut __sk_buff>() };
+    // SAFETY: `bpf_loop` hands on the context that it was given.
+    let Context { skb, c } = unsafe { *ctx.cast::<Context>() };
     if out.state.request.state == FRAMING_CHUNKED {
         let (base, end, at) = (out.start, out.end, out.packet.payload_at);
         if scan::chunks(skb, at, base, end, &mut out.state.request) == scan::CHUNKS_BAD {
@@ -360,7 +372,8 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         return reset(out, Reason::ResetHeadUnreadable);
     }
     if out.state.flags & CONN_UPGRADE != 0 {
-        if copy_response(out) && out.resp.flags & RESP_TUNNEL != 0 {
+        // SAFETY: a map value, one field.
+        if unsafe { (*c).resp.flags } & RESP_TUNNEL != 0 {
             count(Reason::OpaqueTunnel);
             out.state.phase = PHASE_OPAQUE;
             out.step = STEP_STAY;
@@ -377,12 +390,22 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         STATUS_INCOMPLETE if len as usize >= HEAD_MAX => reset(out, Reason::ResetHeadTooLong),
         STATUS_INCOMPLETE => gather(out, len),
         STATUS_COMPLETE | STATUS_UNREADABLE => {
-            let service = out.service;
-            find_route(service);
+            let Some(work) = WORK.get_ptr(0) else { return 1 };
+            // SAFETY: a per-CPU value that nothing else uses meanwhile.
+            let head = unsafe { &(*work).head };
+            out.want = WANT_BASELINE;
+            out.route = 0;
+            out.version = 0;
+            if head.found | head.invalid | head.duplicate != 0 {
+                find_route(out.service);
+            }
             if status != STATUS_COMPLETE {
                 return unreadable(out, status);
             }
-            decide();
+            if out.want == WANT_BASELINE && out.state.flags & CONN_DIVERTED == 0 && head.flags & FLAG_CONNECT == 0 {
+                return go_on(out, head);
+            }
+            decide(c);
             // Not the function's result: LLVM knows that it is 0 or 1, but the verifier does not.
             i64::from(!matches!(out.step, STEP_MORE | STEP_SWITCH | STEP_ADOPT))
         }
@@ -394,11 +417,14 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
 /// Reads the segment in hand from where the next head or chunk starts, and leaves in `Out` what follows.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn requests(skb: *mut __sk_buff) -> u32 {
+pub extern "C" fn requests(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
     let Some(out) = scratch() else { return STEP_RESET };
+    if c.is_null() {
+        return STEP_RESET;
+    }
     out.step = STEP_MORE;
-    let mut context = skb;
-    // SAFETY: the callback's context is the packet's pointer, which outlives the loop.
+    let mut context = Context { skb, c };
+    // SAFETY: the callback's context outlives the loop.
     unsafe { h::bpf_loop(PIECES, piece as *mut c_void, (&raw mut context).cast(), 0) };
     if out.step == STEP_MORE {
         reset(out, Reason::ResetPipeline);

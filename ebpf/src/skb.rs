@@ -5,11 +5,12 @@ use aya_ebpf::{
     helpers::generated as h,
 };
 use sidetrack_splice::{
-    abi::reason::Reason,
+    abi::{addr::Addr, reason::Reason},
+    filter,
     packet::{ETH, Edit, Packet, WORDS_V4, WORDS_V6},
 };
 
-use crate::count::count;
+use crate::{count::count, maps::FILTER};
 
 const TCP: u8 = 6;
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -54,21 +55,127 @@ pub fn store<T>(skb: *mut __sk_buff, at: u32, from: &T, flags: u64) -> bool {
     }
 }
 
-/// Reads the headers into `p`; false for what is not TCP over IPv4 or IPv6 without options, extension headers or
-/// fragments.
+/// The word at `OFFSET` of the packet whose bytes begin at `p`.
+///
+/// # Safety
+/// The bytes were proven to be there, on this very pointer.
+#[inline(always)]
+unsafe fn word<const OFFSET: usize>(p: usize) -> u32 {
+    let value: u64;
+    // SAFETY: a load of four bytes, which are there. Written out: headers are not aligned to their words, and the compiler
+    // would load each byte by itself.
+    unsafe { core::arch::asm!("{v} = *(u32 *)({p} + {o})", v = out(reg) value, p = in(reg) p, o = const OFFSET) };
+    value as u32
+}
+
+/// Where the packet's bytes begin, if `need` of them can be read directly.
+#[inline(always)]
+fn bytes(skb: *mut __sk_buff, need: usize) -> Option<usize> {
+    // SAFETY: the context is valid; these are fields that a program of this type may read.
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    if data + need <= end {
+        return Some(data);
+    }
+    // Headers that do not lie in one piece, or a short packet.
+    // SAFETY: plain numbers.
+    if unsafe { ((*skb).len as usize) < need || h::bpf_skb_pull_data(skb.cast(), need as u32) != 0 } {
+        return None;
+    }
+    // SAFETY: as above; the helper has moved the bytes.
+    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    (data + need <= end).then_some(data)
+}
+
+/// Whether the other side's address and port may be a service's or a leg's. Most packets end here.
+#[inline(always)]
+fn known(addr: &Addr, port: u16) -> bool {
+    let (word, mask) = filter::bit(addr, port);
+    // SAFETY: a word that the agent writes whole.
+    FILTER.get(word).is_some_and(|w| unsafe { core::ptr::read_volatile(w) } & mask != 0)
+}
+
+/// Reads the headers into `p`; false for what is nobody's business: not TCP, an address that nothing is known of, IP options,
+/// extension headers, fragments. `OUT`: the pod sends it, the other side is the destination.
+#[inline(always)]
+pub fn read<const OUT: bool>(skb: *mut __sk_buff, p: &mut Packet) -> bool {
+    const V4: usize = ETH as usize;
+    const V6: usize = ETH as usize;
+    // SAFETY: as in `bytes`.
+    let (protocol, len) = unsafe { ((*skb).protocol, (*skb).len) };
+    if protocol == ETH_P_IP {
+        let Some(at) = bytes(skb, V4 + 40) else { return false };
+        // SAFETY: 40 bytes behind the Ethernet header are there.
+        let w = unsafe {
+            [
+                word::<{ V4 }>(at),
+                word::<{ V4 + 4 }>(at),
+                word::<{ V4 + 8 }>(at),
+                word::<{ V4 + 12 }>(at),
+                word::<{ V4 + 16 }>(at),
+                word::<{ V4 + 20 }>(at),
+            ]
+        };
+        let tcp = u32::from_be(w[2]) >> 16 & 0xff == u32::from(TCP);
+        let (addr, port) = if OUT { (w[4], high(w[5])) } else { (w[3], low(w[5])) };
+        // Where there are options, the word at the ports' place is not theirs.
+        let plain = u32::from_be(w[0]) >> 24 == 0x45;
+        if !tcp || (plain && !known(&Addr::v4(addr), port)) {
+            return false;
+        }
+        // SAFETY: as above.
+        let rest = unsafe { [word::<{ V4 + 24 }>(at), word::<{ V4 + 28 }>(at), word::<{ V4 + 32 }>(at)] };
+        let w = [w[0], w[1], w[2], w[3], w[4], w[5], rest[0], rest[1], rest[2], 0];
+        return p.read_v4(&w, len) || odd(true);
+    }
+    if protocol == ETH_P_IPV6 {
+        let Some(at) = bytes(skb, V6 + 60) else { return false };
+        // SAFETY: 60 bytes behind the Ethernet header are there.
+        let (second, ports) = unsafe { (word::<{ V6 + 4 }>(at), word::<{ V6 + 40 }>(at)) };
+        let (source, dest) = unsafe {
+            (
+                [word::<{ V6 + 8 }>(at), word::<{ V6 + 12 }>(at), word::<{ V6 + 16 }>(at), word::<{ V6 + 20 }>(at)],
+                [word::<{ V6 + 24 }>(at), word::<{ V6 + 28 }>(at), word::<{ V6 + 32 }>(at), word::<{ V6 + 36 }>(at)],
+            )
+        };
+        let next = (u32::from_be(second) >> 8) as u8;
+        let (addr, port) = if OUT { (dest, high(ports)) } else { (source, low(ports)) };
+        if next != TCP || !known(&Addr(addr), port) {
+            // Hop-by-hop, routing, fragment, destination options (RFC 8200, section 4.1).
+            return odd(matches!(next, 0 | 43 | 44 | 60));
+        }
+        // SAFETY: as above.
+        let w =
+            unsafe { [word::<{ V6 }>(at), word::<{ V6 + 44 }>(at), word::<{ V6 + 48 }>(at), word::<{ V6 + 52 }>(at)] };
+        let [s, d] = [source, dest];
+        let w = [w[0], second, s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], ports, w[1], w[2], w[3], 0];
+        return p.read_v6(&w, len) || odd(true);
+    }
+    false
+}
+
+/// The first and the second port of a word in memory order.
+#[inline(always)]
+const fn low(ports: u32) -> u16 {
+    if cfg!(target_endian = "little") { ports as u16 } else { (ports >> 16) as u16 }
+}
+
+#[inline(always)]
+const fn high(ports: u32) -> u16 {
+    if cfg!(target_endian = "little") { (ports >> 16) as u16 } else { ports as u16 }
+}
+
+/// Reads the headers into `p`, whatever the address; false for what is not plain TCP.
 #[inline(always)]
 pub fn parse(skb: *mut __sk_buff, p: &mut Packet) -> bool {
-    // SAFETY: the context is valid; these are fields that a program of this type may read.
+    // SAFETY: as in `bytes`.
     let (protocol, len) = unsafe { ((*skb).protocol, (*skb).len) };
     if protocol == ETH_P_IP {
         let mut w = [0; WORDS_V4];
-        return load(skb, ETH, &mut w) && (p.read_v4(&w, len) || odd((u32::from_be(w[2]) >> 16) as u8 == TCP));
+        return load(skb, ETH, &mut w) && p.read_v4(&w, len);
     }
     if protocol == ETH_P_IPV6 {
         let mut w = [0; WORDS_V6];
-        // Hop-by-hop, routing, fragment, destination options (RFC 8200, section 4.1).
-        return load(skb, ETH, &mut w)
-            && (p.read_v6(&w, len) || odd(matches!((u32::from_be(w[1]) >> 8) as u8, 0 | 43 | 44 | 60)));
+        return load(skb, ETH, &mut w) && p.read_v6(&w, len);
     }
     false
 }
@@ -104,11 +211,11 @@ pub fn ifindex(skb: *mut __sk_buff) -> u32 {
     unsafe { (*skb).ifindex }
 }
 
-/// Monotonic nanoseconds.
+/// Monotonic nanoseconds, of the last timer tick: some milliseconds late, and much cheaper than the clock.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: no arguments.
-    unsafe { h::bpf_ktime_get_ns() }
+    unsafe { h::bpf_ktime_get_coarse_ns() }
 }
 
 /// Applies a difference to the TCP checksum at `at`; `flags` says what it covers.

@@ -8,9 +8,9 @@ use crate::abi::{
     LEGS,
     reason::Reason,
     record::{
-        CONN_DIVERTED, CONN_EXPECT, CONN_HTTP, CONN_UPGRADE, ConnState, FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST,
-        FRAMING_REST, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET,
-        PHASE_SWITCH, PHASE_WATCH, RespState,
+        CONN_DIVERTED, CONN_EXPECT, CONN_HELD, CONN_HTTP, CONN_UPGRADE, ConnState, FRAMING_CHUNKED, FRAMING_HEAD,
+        FRAMING_LOST, FRAMING_REST, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE,
+        PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RespState,
     },
 };
 
@@ -143,7 +143,11 @@ impl ConnState {
     pub fn hold(&mut self, start: u64, slot: u32, now: u64) -> bool {
         // Waiting for the old owner and waiting for a leg are two holds: the agent is asked anew.
         if self.phase != PHASE_HOLD || self.held != start || self.held_slot != slot {
+            self.release();
             self.phase = PHASE_HOLD;
+            if (slot as usize) < LEGS {
+                self.flags |= CONN_HELD;
+            }
             self.held = start;
             self.hold = self.hold.wrapping_add(1);
             self.held_bytes = 0;
@@ -152,12 +156,18 @@ impl ConnState {
             self.active = now;
             return true;
         }
-        self.held_slot = slot;
         let again = now.wrapping_sub(self.asked_at) >= ASK_EVERY_NS;
         if again {
             self.asked_at = now;
         }
         again
+    }
+
+    /// A held head goes on, or the hold becomes another.
+    #[inline(always)]
+    pub fn release(&mut self) {
+        self.phase = PHASE_WATCH;
+        self.flags &= !CONN_HELD;
     }
 
     /// The leg in `slot` becomes the owner from `boundary` on.
@@ -166,7 +176,7 @@ impl ConnState {
         self.previous = self.owner;
         self.owner = slot as u8;
         self.switched = boundary;
-        self.phase = PHASE_WATCH;
+        self.release();
         self.flags |= CONN_DIVERTED;
         self.active = now;
     }

@@ -11,6 +11,7 @@ pub mod abi;
 pub mod carrier;
 pub mod checksum;
 pub mod conn;
+pub mod filter;
 pub mod http;
 pub mod made;
 pub mod packet;

@@ -41,17 +41,6 @@ impl RespState {
         }
     }
 
-    /// Notes that everything before `end` goes to the client, and that the owner has acknowledged `acked`.
-    #[inline(always)]
-    pub fn passed(&mut self, end: u64, acked: u64) {
-        if end > self.next {
-            self.next = end;
-        }
-        if acked > self.acked {
-            self.acked = acked;
-        }
-    }
-
     /// Nobody knows any more where a response ends: the connection stays with its owner.
     #[inline(always)]
     pub fn lose(&mut self) {

@@ -25,6 +25,7 @@ use sidetrack_splice::{
         route::{Service, ServiceAddr},
     },
     carrier::default_carriers,
+    filter,
     http::{self, Found, Head, REQUEST, STATUS_COMPLETE, STATUS_INCOMPLETE, chunk, corpus},
     window::Window,
 };
@@ -82,6 +83,9 @@ impl Kernel {
             let service = kernel.flow(v6).service;
             let key = ServiceAddr { addr: service.ip().into(), port: service.port().to_be(), pad: 0 };
             let value = Service { id: 1, routes: 1 };
+            let map = kernel.object.map_mut("filter").context("filter")?;
+            let (word, mask) = filter::bit(&key.addr, key.port);
+            Array::<_, u64>::try_from(map)?.set(word, mask, 0)?;
             let map = kernel.object.map_mut("services").context("services")?;
             HashMap::<_, [u8; size_of::<ServiceAddr>()], [u8; size_of::<Service>()]>::try_from(map)?.insert(
                 bytes(&key)?,

@@ -8,8 +8,7 @@ use sidetrack_splice::{
         event::Event,
         reason::Reason,
         record::{
-            Connection, HEAD_MAX, HeadKey, LEG_BASELINE, LEG_FORK, Leg, LegRef, OPT_WSCALE, Response, STATE_HELD,
-            STATE_OWNER, STATE_PARKED,
+            Connection, HEAD_MAX, HeadKey, LEG_BASELINE, LEG_FORK, Leg, LegRef, OPT_WSCALE, STATE_OWNER, STATE_PARKED,
         },
     },
     table::{Lookup, To},
@@ -91,11 +90,11 @@ fn target(shared: &Shared, member: &Member, event: &Event) -> Result<(SocketAddr
 }
 
 /// What client and baseline agreed on. A scale counts only if both sides sent one (RFC 7323 2.2).
-fn agreed(c: &Connection, r: &Response) -> (ClientOptions, u8) {
-    let options = c.options & r.options;
+fn agreed(c: &Connection) -> (ClientOptions, u8) {
+    let options = c.client.options & c.server.options;
     let scaled = options & OPT_WSCALE != 0;
     let wscale = |w: u8| if scaled { w } else { 0 };
-    (ClientOptions { mss: c.mss, options, wscale: wscale(c.wscale) }, wscale(r.wscale))
+    (ClientOptions { mss: c.client.mss, options, wscale: wscale(c.client.wscale) }, wscale(c.server.wscale))
 }
 
 /// Makes the leg that a hold asks for and stores it. It is parked: egress makes it the owner.
@@ -103,9 +102,9 @@ pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Res
     let (backend, service, key) = target(shared, member, event)?;
     let maps = &shared.maps;
     let conn = maps.connections.find(&event.conn).ok_or(LegError::Changed)?;
-    let resp = maps.responses.find(&event.conn).ok_or(LegError::Changed)?;
-    let (client, server_wscale) = agreed(&conn, &resp);
+    let (client, server_wscale) = agreed(&conn);
     let prefix = prefix(shared, event)?;
+    maps.filter.add(backend).map_err(|error| LegError::Refused(format!("map filter takes no address: {error}")))?;
     let request = DialRequest {
         local: event.conn.local_addr().ip(),
         target: backend,
@@ -117,7 +116,7 @@ pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Res
     let dialled = dial(&member.pod, request).await.map_err(LegError::of)?;
     let tuple = dialled.tuple();
     let give_back = || member.ports.give_back(backend, dialled.local.port());
-    if let Err(mismatch) = dialled.fits(client, resp.mss) {
+    if let Err(mismatch) = dialled.fits(client, conn.server.mss) {
         give_back();
         dialled.abandon();
         return Err(LegError::of(mismatch));
@@ -200,9 +199,9 @@ pub(super) fn tuple(conn: &Tuple, leg: &LegRef) -> Tuple {
 /// Resets a leg's backend and forgets the leg.
 pub(super) fn end(shared: &Shared, tuple: &Tuple, leg: &Leg, why: &str) {
     let seq = match leg.state {
-        STATE_OWNER | STATE_HELD => {
-            let acked = shared.maps.responses.find(&leg.conn).filter(|r| r.isn == leg.isn).map(|r| r.now.acked as u32);
-            acked.map(|acked| acked.wrapping_add(leg.cs_off))
+        STATE_OWNER => {
+            let c = shared.maps.connections.find(&leg.conn).filter(|c| c.isn == leg.isn);
+            c.map(|c| c.resp.acked as u32).map(|acked| acked.wrapping_add(leg.cs_off))
         }
         _ => Some(leg.rcv_nxt),
     };

@@ -8,9 +8,17 @@ use super::Shared;
 use crate::{bpf::load::Maps, names};
 
 /// What an earlier agent left in the maps.
-pub(super) fn adopt(maps: &Maps) -> Programmed {
+pub(super) fn adopt(maps: &Maps) -> anyhow::Result<Programmed> {
+    let services = maps.services.entries();
+    let known = services.iter().map(|(key, _)| (key.addr, key.port));
+    let legs = maps.legs.entries();
+    let connections = maps.connections.entries();
+    let tuples = legs.iter().map(|(tuple, _)| tuple).chain(connections.iter().map(|(tuple, _)| tuple));
+    maps.filter
+        .keep(known.chain(tuples.map(|tuple| (tuple.remote, tuple.remote_port))))
+        .context("cannot write map filter")?;
     let named = maps.names.entries().into_iter().filter_map(|(key, text)| Some((key, names::decode(&key, &text)?)));
-    Programmed::adopt(maps.services.entries(), maps.routes.entries(), named)
+    Ok(Programmed::adopt(services, maps.routes.entries(), named))
 }
 
 /// Takes the steps to `table`. Where one fails, the steps before it stay taken, and the next table starts from there.
@@ -35,7 +43,10 @@ pub(super) fn program(shared: &Shared, programmed: &mut Programmed, table: &Rout
 
 fn step(maps: &Maps, op: &Op) -> Result<(), aya::maps::MapError> {
     match op {
-        Op::PutService(key, value) => maps.services.put(key, value),
+        Op::PutService(key, value) => {
+            maps.filter.add_record(&key.addr, key.port)?;
+            maps.services.put(key, value)
+        }
         Op::DeleteService(key) => maps.services.remove(key),
         Op::PutRoute(key, value) => maps.routes.put(key, value),
         Op::DeleteRoute(key) => maps.routes.remove(key),

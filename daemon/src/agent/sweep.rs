@@ -69,8 +69,8 @@ pub(super) fn gone(shared: &Shared, conn: &Tuple) {
 }
 
 /// Whether a connection is over, and its time as a tombstone too.
-fn over(shared: &Shared, conn: &Tuple, c: &Connection, now: u64) -> bool {
-    let resp = shared.maps.responses.find(conn).map_or(0, |r| r.now.flags);
+fn over(c: &Connection, now: u64) -> bool {
+    let resp = c.resp.flags;
     let ended = matches!(c.now.phase, PHASE_CLOSED | PHASE_RESET)
         || resp & RESP_RESET != 0
         || (c.now.flags & CONN_FIN != 0 && resp & RESP_FIN != 0);
@@ -100,13 +100,8 @@ fn once(shared: &Shared) {
     let listed = shared.attached.listed();
     for (conn, c) in &connections {
         let pod_gone = listed && shared.attached.find(conn.local_addr().ip()).is_none();
-        if pod_gone || over(shared, conn, c, now) {
+        if pod_gone || over(c, now) {
             forget(shared, conn, c);
-        }
-    }
-    for (conn, r) in shared.maps.responses.entries() {
-        if !connections.contains_key(&conn) && shared.maps.connections.find(&conn).is_none_or(|c| c.isn != r.isn) {
-            _ = shared.maps.responses.remove(&conn);
         }
     }
     for (key, _) in shared.maps.heads.entries() {
@@ -132,7 +127,6 @@ fn forget(shared: &Shared, conn: &Tuple, c: &Connection) {
         }
     }
     _ = shared.maps.connections.remove(conn);
-    _ = shared.maps.responses.remove(conn);
     for direction in [0, 1] {
         _ = shared.maps.heads.remove(&HeadKey { conn: *conn, direction });
     }

@@ -18,13 +18,13 @@ use sidetrack_splice::{
         addr::Tuple,
         config::Config as KernelConfig,
         control::Control,
-        record::{Connection, Dial, HeadKey, Leg, NameKey, NameText, Response},
+        record::{Connection, Dial, HeadKey, Leg, NameKey, NameText},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
     window::Window,
 };
 
-use super::{Hook, table::Table};
+use super::{Hook, filter::Filter, table::Table};
 use crate::{
     config::Config,
     state::{
@@ -41,10 +41,10 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/si
 const PINNED: [&str; 12] = [
     "control",
     "config",
+    "filter",
     "services",
     "routes",
     "connections",
-    "responses",
     "legs",
     "dials",
     "heads",
@@ -111,14 +111,14 @@ pub struct Maps {
     pub control: std::sync::Mutex<Array<MapData, Wire<Control>>>,
     /// One entry.
     pub config: std::sync::Mutex<Array<MapData, Wire<KernelConfig>>>,
+    /// Addresses that the programs look at.
+    pub filter: Filter,
     /// Service addresses.
     pub services: Table<ServiceAddr, Service>,
     /// Routes by service and key.
     pub routes: Table<RouteKey, Route>,
-    /// Request sides.
+    /// Connections.
     pub connections: Table<Tuple, Connection>,
-    /// Response sides.
-    pub responses: Table<Tuple, Response>,
     /// Legs by their own tuple.
     pub legs: Table<Tuple, Leg>,
     /// Answers to holds.
@@ -143,7 +143,7 @@ pub fn load(pin_dir: &Path, config: &Config) -> Result<Kernel, LoadError> {
     for name in PINNED {
         loader.map_pin_path(name, dir.join(name));
     }
-    for (name, times) in [("connections", 1), ("responses", 1), ("legs", 4)] {
+    for (name, times) in [("connections", 1), ("legs", 4)] {
         loader.map_max_entries(name, config.connections * times);
     }
     loader.map_max_entries("events", config.ring_bytes);
@@ -154,10 +154,10 @@ pub fn load(pin_dir: &Path, config: &Config) -> Result<Kernel, LoadError> {
     let maps = Maps {
         control: array(&mut object, "control")?.into(),
         config: array(&mut object, "config")?.into(),
+        filter: take(&mut object, "filter").and_then(|m| Filter::new(m).map_err(wrong("filter")))?,
         services: table(&mut object, "services")?,
         routes: table(&mut object, "routes")?,
         connections: table(&mut object, "connections")?,
-        responses: table(&mut object, "responses")?,
         legs: table(&mut object, "legs")?,
         dials: table(&mut object, "dials")?,
         heads: table(&mut object, "heads")?,

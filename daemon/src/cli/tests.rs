@@ -7,7 +7,7 @@ use sidetrack_splice::{
         control::Control,
         record::{
             ConnState, Connection, LEG_BASELINE, LEG_FORK, Leg, LegRef, NAME_POD, NAME_ROUTE, NAME_SERVICE, NameText,
-            PHASE_CLOSED, PHASE_HOLD, PHASE_WATCH, RespState, Response,
+            PHASE_CLOSED, PHASE_HOLD, PHASE_WATCH, RespState,
         },
     },
     table::{Programmed, Route, RouteTable, Service, To},
@@ -87,8 +87,7 @@ fn connect(snapshot: &mut Snapshot, client: &str, phase: u8, slot: u8, asked: u3
         };
         snapshot.legs.insert(leg, Leg { conn: tuple, kind, ..Leg::default() });
     }
-    let now = RespState { answered, ..RespState::default() };
-    snapshot.responses.insert(tuple, Response { isn: 7, now, ..Response::default() });
+    connection.resp = RespState { answered, ..RespState::default() };
     snapshot.connections.push((tuple, connection));
 }
 

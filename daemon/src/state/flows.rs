@@ -90,7 +90,6 @@ impl Flow {
             _ => ("baseline", tuple.remote_addr()),
         };
         let key = snapshot.names.routes.get(&leg.route).map(|(key, _)| key.clone());
-        let response = snapshot.responses.get(tuple).filter(|response| response.isn == connection.isn);
         Self {
             client: tuple.local_addr(),
             client_pod: snapshot.names.pod(tuple.local.into()),
@@ -102,7 +101,7 @@ impl Flow {
             key: key.filter(|_| leg.route != 0),
             legs: legs(snapshot, tuple, &connection.legs),
             asked: state.asked,
-            answered: response.map_or(0, |response| response.now.answered),
+            answered: connection.resp.answered,
             age_seconds: seconds(connection.opened, snapshot.now),
             idle_seconds: seconds(state.active.max(connection.opened), snapshot.now),
         }

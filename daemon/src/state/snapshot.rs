@@ -9,7 +9,7 @@ use sidetrack_splice::{
     abi::{
         addr::{Addr, Tuple},
         control::Control,
-        record::{Connection, Leg, NAME_POD, NAME_ROUTE, NAME_SERVICE, NameKey, NameText, Response},
+        record::{Connection, Leg, NAME_POD, NAME_ROUTE, NAME_SERVICE, NameKey, NameText},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
     table::{Programmed, Recorded, Text},
@@ -71,8 +71,6 @@ pub struct Snapshot {
     pub names: Names,
     /// Map `connections`; only read for flows.
     pub connections: Vec<(Tuple, Connection)>,
-    /// Map `responses`; only read for flows.
-    pub responses: HashMap<Tuple, Response>,
     /// Map `legs`; only read for flows.
     pub legs: HashMap<Tuple, Leg>,
 }
@@ -95,7 +93,6 @@ impl Snapshot {
     pub fn flows(pins: &Pins) -> Result<Self, StateError> {
         Ok(Self {
             connections: maps::entries(&pins.map("connections"))?,
-            responses: maps::entries(&pins.map("responses"))?.into_iter().collect(),
             legs: maps::entries(&pins.map("legs"))?.into_iter().collect(),
             ..Self::routes(pins)?
         })

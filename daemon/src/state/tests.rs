@@ -16,7 +16,7 @@ use sidetrack_splice::{
         addr::Tuple,
         control::Control,
         reason::COUNTERS,
-        record::{ConnState, Connection, Leg, NameKey, NameText, PHASE_WATCH, Response},
+        record::{ConnState, Connection, Leg, NameKey, NameText, PHASE_WATCH},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
     table::{self, RouteTable, To},
@@ -84,7 +84,6 @@ fn maps() -> Maps {
         }
     }
     let connections = pinned::<Tuple, Connection>(&dir, MapType::Hash, "connections", 2_000);
-    pinned::<Tuple, Response>(&dir, MapType::Hash, "responses", 64);
     pinned::<Tuple, Leg>(&dir, MapType::Hash, "legs", 64);
     pinned::<u32, u64>(&dir, MapType::PercpuArray, "counters", COUNTERS);
     let pods = pinned::<PodKey, PodRecord>(&dir, MapType::Hash, pod::MAP, pod::ROOM as usize);

@@ -152,6 +152,8 @@ reasons! {
     ErrRedirect = "err_redirect",
     /// An IP packet with options, extension headers or fragments to a tracked tuple: passed as it is.
     OddHeader = "odd_header",
+    /// Map `legs` had no room for the original leg of a connection that was to be diverted: reset.
+    ResetLegsFull = "reset_legs_full",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

@@ -8,18 +8,6 @@ use super::{
     addr::{Addr, Tuple},
 };
 
-/// The kernel's `struct bpf_spin_lock`: the verifier knows it in a map's value by this very name.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(
-    feature = "std",
-    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
-)]
-pub struct bpf_spin_lock {
-    /// The kernel's.
-    pub val: u32,
-}
-
 /// The next byte is the first of a head (or of blank lines before one).
 pub const FRAMING_HEAD: u32 = 0;
 /// Inside a chunked body: [`Framing::chunk`] and [`Framing::size`] say where.
@@ -108,8 +96,10 @@ pub const CONN_EXPECT: u32 = 4;
 pub const CONN_HTTP: u32 = 8;
 /// The client has sent its FIN.
 pub const CONN_FIN: u32 = 16;
+/// A head is held for a leg that is being made: the owner's late payload and FIN stay away from the client.
+pub const CONN_HELD: u32 = 32;
 
-/// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed under the lock if
+/// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed if
 /// [`Connection::generation`] still stands.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,7 +146,11 @@ pub struct ConnState {
     pub reserved: u32,
 }
 
-/// Request side of a connection. Map `connections`, keyed by [`Tuple`]; written by egress only.
+/// One connection. Map `connections`, keyed by [`Tuple`]. Egress makes it of the client's SYN and writes all of it but
+/// the response side, which is ingress's. The agent removes it; egress does where nothing was ever diverted.
+///
+/// Each side has a generation of its own. It is even while its state is whole. Who changes the state makes it odd by
+/// one compare-and-swap, writes, and makes it even again: of two who decided on one copy, one wins.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(
@@ -164,12 +158,14 @@ pub struct ConnState {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
 pub struct Connection {
-    /// Guards every transition.
-    pub lock: bpf_spin_lock,
-    /// Goes up with each commit.
-    pub generation: u32,
-    /// What changes.
+    /// Of [`Self::now`].
+    pub generation: u64,
+    /// Of [`Self::resp`].
+    pub answering: u64,
+    /// Request side.
     pub now: ConnState,
+    /// Response side, in the client's view of the sequence space. All zero before the baseline's SYN-ACK was seen.
+    pub resp: RespState,
     /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs` counts as free.
     pub legs: [LegRef; LEGS],
     /// Nanoseconds when the SYN was seen.
@@ -180,11 +176,27 @@ pub struct Connection {
     pub isn: u32,
     /// Interface index of the pod's eth0, in its namespace.
     pub ifindex: u32,
-    /// MSS of the client's SYN.
+    /// What the client's SYN said.
+    pub client: Said,
+    /// What the baseline's SYN-ACK said; all zero before it was seen.
+    pub server: Said,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What a SYN or a SYN-ACK says about its sender.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Said {
+    /// Maximum segment size; 536 where it had none (RFC 9293 3.7.1). Zero: it was not seen.
     pub mss: u16,
-    /// `OPT_` flags of the client's SYN.
+    /// `OPT_` flags.
     pub options: u8,
-    /// Window scale of the client's SYN.
+    /// Window scale.
     pub wscale: u8,
 }
 
@@ -205,7 +217,8 @@ pub const RESP_FIN: u32 = 4;
 /// The owner has sent a reset, and the client got it.
 pub const RESP_RESET: u32 = 8;
 
-/// What one step of ingress may change, all of it at once.
+/// What ingress knows of the responses. A step changes all up to [`Self::continued`] at once, under
+/// [`Connection::answering`]; each number behind it is written by itself.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -215,10 +228,6 @@ pub const RESP_RESET: u32 = 8;
 pub struct RespState {
     /// Framing of the responses.
     pub response: Framing,
-    /// Highest position passed to the client, plus one.
-    pub next: u64,
-    /// Highest position of the client's stream that the owner has acknowledged.
-    pub acked: u64,
     /// Heads of final responses passed.
     pub answered: u32,
     /// `RESP_` flags.
@@ -227,46 +236,23 @@ pub struct RespState {
     pub partial: u32,
     /// [`ConnState::asked`] of the exchange that last got `100 Continue`.
     pub continued: u32,
+    /// Highest position passed to the client, plus one. It only grows.
+    pub next: u64,
+    /// Highest position of the client's stream that the owner has acknowledged. It only grows.
+    pub acked: u64,
     /// Nanoseconds when the owner was last heard of, if it is another leg than the original.
     pub heard: u64,
 }
 
-/// Response side of a connection, in the client's view of the sequence space. Map `responses`, keyed by the
-/// connection's [`Tuple`]; written by ingress only. Made of the baseline's SYN-ACK.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(
-    feature = "std",
-    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
-)]
-pub struct Response {
-    /// As in [`Connection::lock`].
-    pub lock: bpf_spin_lock,
-    /// Goes up with each commit.
-    pub generation: u32,
-    /// What changes.
-    pub now: RespState,
-    /// [`Connection::isn`] of the connection that it belongs to.
-    pub isn: u32,
-    /// MSS of the baseline's SYN-ACK.
-    pub mss: u16,
-    /// `OPT_` flags of the baseline's SYN-ACK.
-    pub options: u8,
-    /// Window scale of the baseline's SYN-ACK.
-    pub wscale: u8,
-}
-
 /// Its peer's packets go to the client.
 pub const STATE_OWNER: u8 = 1;
-/// It is the owner, and the next head is held for another: late payload and FIN stay away from the client.
-pub const STATE_HELD: u8 = 2;
 /// It waits for its next exchange.
 pub const STATE_PARKED: u8 = 3;
 /// It holds an unfinished head, or was given up: to be reset, never to be used again.
 pub const STATE_DEAD: u8 = 4;
 
-/// One leg. Map `legs`, keyed by the leg's own [`Tuple`] (for leg 0: the connection's). The agent creates it, egress
-/// creates leg 0 and changes any of them. A miss at ingress means: not ours, pass.
+/// One leg. Map `legs`, keyed by the leg's own [`Tuple`] (for leg 0: the connection's). The agent creates it; egress
+/// creates leg 0, when the connection is first diverted, and changes any of them. A miss at ingress means: not ours, pass.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -310,6 +296,14 @@ pub struct Leg {
     pub opened: u64,
     /// Nanoseconds when it was last parked or became the owner.
     pub active: u64,
+    /// Timestamps, where [`Self::options`] has them: client to server, leg's TSval = client's + this.
+    pub ts_out: u32,
+    /// Server to client: client's view of the TSval = leg's + this.
+    pub ts_in: u32,
+    /// While parked: a TSval of the backend's that its next ones are not before.
+    pub ts_nxt: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// The leg stands in `legs`, the held head may go on.

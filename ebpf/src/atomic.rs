@@ -1,0 +1,93 @@
+//! What two processors may do to one record at a time.
+//!
+//! This compiler has no atomic types for bpf: the instructions are written out. All that return a value are full barriers
+//! (Documentation/bpf/standardization/instruction-set.rst, atomic operations with `BPF_FETCH`).
+
+/// Puts `new` where `old` is. Returns what was there.
+///
+/// # Safety
+/// `p` is valid, aligned, and shared with other processors by these functions only.
+#[inline(always)]
+unsafe fn compare_exchange(p: *mut u64, old: u64, new: u64) -> u64 {
+    let mut was = old;
+    // SAFETY: the instruction touches the eight bytes at `p`, which are the caller's promise.
+    unsafe {
+        core::arch::asm!("r0 = cmpxchg_64({p} + 0, r0, {new})", p = in(reg) p, new = in(reg) new, inout("r0") was);
+    }
+    was
+}
+
+/// Raises the number at `p` to `to`, if it is lower: what several processors report is never lost.
+///
+/// # Safety
+/// `p` is valid, aligned, and only ever raised.
+#[inline(always)]
+pub unsafe fn raise(p: *mut u64, to: u64) {
+    // SAFETY: the caller's promise.
+    let mut is = unsafe { p.read_volatile() };
+    // As often as other processors may be faster: beyond that the segment's successor raises it.
+    let mut tries = 0;
+    while is < to && tries < 4 {
+        // SAFETY: the caller's promise.
+        let was = unsafe { compare_exchange(p, is, to) };
+        if was == is {
+            return;
+        }
+        is = was;
+        tries += 1;
+    }
+}
+
+/// A generation: even while what it guards is whole.
+///
+/// Readers note it, copy, decide, and write by [`claim`] and [`publish`]: who was overtaken is told.
+///
+/// # Safety
+/// `p` is valid and aligned.
+#[inline(always)]
+pub unsafe fn generation<T>(p: *const u64, guarded: *const T) -> (u64, *const T) {
+    // SAFETY: the caller's promise.
+    let generation = unsafe { p.read_volatile() };
+    let mut none = generation;
+    // The address depends on the generation, by a number that is always zero: so no processor reads what is guarded before
+    // (an address dependency, Documentation/memory-barriers.txt).
+    let mut at = guarded;
+    // SAFETY: arithmetic on registers; the address stays what it is.
+    unsafe { core::arch::asm!("{n} &= 0", "{a} += {n}", n = inout(reg) none, a = inout(reg) at) };
+    let _ = none;
+    (generation, at)
+}
+
+/// Whether what was copied under `generation` is whole: nobody was writing it, and nobody has since.
+///
+/// # Safety
+/// `p` is valid and aligned.
+#[inline(always)]
+pub unsafe fn unchanged(p: *mut u64, generation: u64) -> bool {
+    let mut is = 0_u64;
+    // SAFETY: nothing is added. A barrier: what was copied was read before.
+    unsafe { core::arch::asm!("{v} = atomic_fetch_add((u64 *)({p} + 0), {v})", p = in(reg) p, v = inout(reg) is) };
+    generation & 1 == 0 && is == generation
+}
+
+/// Begins to write what a generation guards. False: somebody else has written since it was read, or is writing.
+///
+/// # Safety
+/// `p` is valid and aligned; [`publish`] follows.
+#[inline(always)]
+pub unsafe fn claim(p: *mut u64, generation: u64) -> bool {
+    // SAFETY: the caller's promise.
+    generation & 1 == 0 && unsafe { compare_exchange(p, generation, generation + 1) } == generation
+}
+
+/// Ends what [`claim`] has begun.
+///
+/// # Safety
+/// `p` is what was claimed.
+#[inline(always)]
+pub unsafe fn publish(p: *mut u64) {
+    let mut one = 1_u64;
+    // SAFETY: as in `compare_exchange`. An exchange, not a store: what was written before is seen before.
+    unsafe { core::arch::asm!("{v} = atomic_fetch_add((u64 *)({p} + 0), {v})", p = in(reg) p, v = inout(reg) one) };
+    let _ = one;
+}
