@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
     abi::{
-        LEGS as SLOTS, MARK_AGENT, MARK_DIAL, MARK_REPLAY, MARK_TURNED,
+        LEGS as SLOTS, MARK_AGENT, MARK_DIAL, MARK_DIAL_STAMPED, MARK_REPLAY, MARK_TURNED,
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, Connection, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET, PHASE_SWITCH,
-            STATE_DEAD, STATE_OWNER, STATE_PARKED,
+            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, Connection, OPT_TIMESTAMP, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET,
+            PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
     conn::{HELD_MAX, Place},
@@ -22,7 +22,7 @@ use crate::{
     forward::{self, GONE},
     hold, legs,
     maps::{CONNECTIONS, DIALS, HEADS, OUT, OUTWARD, Out},
-    mem, open, requests as req,
+    mem, open, options, requests as req,
     skb::{self, PASS, STOLEN},
     turn,
 };
@@ -35,9 +35,9 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
         skb::set_mark(skb, 0);
         return PASS;
     }
-    if mark == MARK_DIAL {
+    if mark == MARK_DIAL || mark == MARK_DIAL_STAMPED {
         skb::set_mark(skb, 0);
-        return open::dial(skb);
+        return open::dial(skb, u32::from(mark == MARK_DIAL_STAMPED));
     }
     let verdict = watch(skb, mark);
     if mark == MARK_REPLAY && verdict == PASS {
@@ -92,15 +92,14 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
         out.service = (*c).service;
         mem::copy(&raw mut out.state, state);
     }
-    if flags & flag::RST != 0 {
-        return reset_by_client(skb, c);
-    }
+    out.slot = u32::from(out.state.owner);
     let mut next = match place {
+        _ if flags & flag::RST != 0 => reset_by_client(skb, c),
         Place::Owner => to_owner(c),
         Place::Previous => {
             count(Reason::LateToPrevious);
-            let slot = u32::from(out.state.previous);
-            forward::forward(skb, c, slot)
+            out.slot = u32::from(out.state.previous);
+            FORWARD
         }
         Place::Read | Place::Retry => read(skb, c, mark),
         Place::Behind => behind(skb, c),
@@ -117,6 +116,14 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     if next == PASS_ON {
         next = pass_on(skb, c, u32::from(fin));
     }
+    if next == FORWARD {
+        next = forward::forward(skb, out, c);
+        if next == GONE {
+            // What is from before a switch has been acknowledged by who has gone.
+            let nothing = (out.end == out.start && fin == 0) || matches!(place, Place::Previous);
+            next = if nothing { STOLEN } else { reset(out, Reason::ResetLegGone) };
+        }
+    }
     if next == GIVE_UP { give_up(skb, c) } else { next }
 }
 
@@ -124,6 +131,8 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
 const SWITCH: i32 = -101;
 /// The owner gets the segment.
 const PASS_ON: i32 = -102;
+/// The leg in `Out::slot` gets the segment.
+const FORWARD: i32 = -105;
 /// The client is reset, because of `Out::reason`.
 const GIVE_UP: i32 = -103;
 
@@ -209,15 +218,8 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, c: *mut Connection, fin: u32) -> 
         unsafe { (*c).now.flags |= CONN_FIN };
         hold::gone(skb, &out.key.conn, out.service);
     }
-    let slot = u32::from(out.state.owner);
-    let verdict = forward::forward(skb, c, slot);
-    if verdict != GONE {
-        return verdict;
-    }
-    if out.end == out.start && fin == 0 {
-        return STOLEN;
-    }
-    reset(out, Reason::ResetLegGone)
+    out.slot = u32::from(out.state.owner);
+    FORWARD
 }
 
 /// Reads the segment, and does what follows.
@@ -343,15 +345,24 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let Some(new) = legs::find(&out.key.conn, &new_ref) else {
         return reset(out, Reason::ResetLegGone);
     };
+    let stamps = options::stamps(skb, &out.packet);
     // SAFETY: map values; ingress reads each field by itself, and the new leg's backend has nothing to say before it
     // gets this segment.
     unsafe {
         (((*new).cs_off), ((*new).ss_off)) = seq::resume(&*new, head, acked);
+        match stamps {
+            Some(s) => (*new).ts_in = seq::resume_stamps(&*new, s.ecr, out.now.wrapping_sub((*c).opened)),
+            // A client without them, or one whose clock is not known here.
+            None => (*new).options &= !OPT_TIMESTAMP,
+        }
         (*new).active = out.now;
         (*new).state = STATE_OWNER;
         if slot != old {
             if let Some(leg) = legs::find(&out.key.conn, &old_ref) {
                 ((*leg).rcv_nxt, (*leg).snd_nxt) = seq::park(&*leg, head, acked);
+                if let Some(s) = stamps {
+                    (*leg).ts_nxt = seq::park_stamps(&*leg, s.ecr);
+                }
                 (*leg).active = out.now;
                 // An owner that has got a part of this head can never be used again.
                 (*leg).state = if out.state.partial != 0 { STATE_DEAD } else { STATE_PARKED };
@@ -413,7 +424,5 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
         commit(c, out);
         hold::gone(skb, &out.key.conn, out.service);
     }
-    let slot = u32::from(out.state.owner);
-    let verdict = forward::forward(skb, c, slot);
-    if verdict == GONE { STOLEN } else { verdict }
+    FORWARD
 }

@@ -5,7 +5,7 @@ use sidetrack_splice::{
     abi::{
         LEGS as SLOTS, MARK_TURNED,
         reason::Reason,
-        record::{CONN_DIVERTED, Connection, STATE_DEAD},
+        record::{CONN_DIVERTED, Connection, Leg, STATE_DEAD},
     },
     packet::{Edit, flag, ports},
     seq::{self, Numbers},
@@ -14,7 +14,7 @@ use sidetrack_splice::{
 use crate::{
     count::count,
     legs,
-    maps::OUT,
+    maps::{LEGS, OUT, Out},
     options,
     skb::{self, PASS, STOLEN},
 };
@@ -22,46 +22,50 @@ use crate::{
 /// Not a verdict: the leg is gone.
 pub const GONE: i32 = -100;
 
-/// Sends the segment in hand to the leg in `slot`.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn forward(skb: *mut __sk_buff, c: *mut Connection, slot: u32) -> i32 {
-    if c.is_null() {
-        return GONE;
-    }
-    let Some(out) = OUT.get_ptr(0) else { return GONE };
-    // SAFETY: a per-CPU value that nothing else uses meanwhile.
-    let out = unsafe { &*out };
+/// Sends the segment in hand to the leg in `Out::slot`. Options and headers one after the other: stacks add up.
+#[inline(always)]
+pub fn forward(skb: *mut __sk_buff, out: &mut Out, c: *mut Connection) -> i32 {
     if out.state.flags & CONN_DIVERTED == 0 {
         return PASS;
     }
     // SAFETY: a map value; the ref of a leg in use does not change.
-    let r = unsafe { (*c).legs[slot as usize & (SLOTS - 1)] };
-    let Some(leg) = legs::find(&out.key.conn, &r) else { return GONE };
-    // SAFETY: a map value; egress alone changes offsets and state.
-    let leg = unsafe { &*leg };
-    if leg.state == STATE_DEAD {
+    let r = unsafe { &(*c).legs[out.slot as usize & (SLOTS - 1)] };
+    out.leg = legs::tuple(&out.key.conn, r);
+    let Some(leg) = LEGS.get_ptr(&out.leg) else { return GONE };
+    // SAFETY: a map value, one byte.
+    if unsafe { (*leg).state } == STATE_DEAD {
         return GONE;
     }
+    if options::fit_options(skb, &raw const out.packet, leg, 0) == 0 {
+        count(Reason::ErrStore);
+        return STOLEN;
+    }
+    headers(skb, leg)
+}
+
+/// Rewrites the segment's headers for a leg, and sends it there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn headers(skb: *mut __sk_buff, leg: *const Leg) -> i32 {
+    // SAFETY: a per-CPU value that nothing else uses meanwhile; a map value, of which egress alone changes the offsets.
+    let (Some(out), Some(leg)) = (OUT.get_ptr(0).map(|out| unsafe { &*out }), unsafe { leg.as_ref() }) else {
+        return GONE;
+    };
     let p = &out.packet;
     let mut numbers = seq::to_leg(leg, Numbers { seq: p.seq, ack: p.ack });
     if p.flags & flag::ACK == 0 {
         numbers.ack = p.ack;
     }
     let mut edit = Edit::numbers(p, numbers, seq::window(p.window, leg.window_out));
-    if leg.moved == 0 {
-        // The original leg: the same addresses, so the frame's next hop stands.
-        if !options::fit(skb, p, false, leg.ss_off.wrapping_neg()) || !skb::rewrite(skb, p, &edit) {
-            count(Reason::ErrStore);
-            return STOLEN;
-        }
-        return PASS;
-    }
-    edit.dst = r.remote;
-    edit.ports = ports(r.local_port, r.remote_port);
-    if !options::fit(skb, p, true, leg.ss_off.wrapping_neg()) || !skb::rewrite(skb, p, &edit) {
+    edit.dst = out.leg.remote;
+    edit.ports = ports(out.leg.local_port, out.leg.remote_port);
+    if !skb::rewrite(skb, p, &edit) {
         count(Reason::ErrStore);
         return STOLEN;
+    }
+    if leg.moved == 0 {
+        // The original leg: the same addresses, so the frame's next hop stands.
+        return PASS;
     }
     // The redirected packet comes by this hook once more.
     skb::set_mark(skb, MARK_TURNED);

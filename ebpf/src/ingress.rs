@@ -43,7 +43,10 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
             return if next == FOLLOW { follow(skb, c) } else { next };
         }
     }
-    let Some(l) = LEGS.get_ptr_mut(&w.leg) else { return PASS };
+    let Some(l) = LEGS.get_ptr_mut(&w.leg) else {
+        let answer = w.packet.flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK;
+        return if answer { open::dial_answered(skb) } else { PASS };
+    };
     // SAFETY: a map value, one byte.
     match unsafe { (*l).state } {
         STATE_OWNER => {}
@@ -63,7 +66,18 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
     if next == FOLLOW {
         next = follow(skb, c);
     }
-    if next == PASS { deliver(skb, l) } else { next }
+    if next != PASS {
+        return next;
+    }
+    // SAFETY: a map value, fields of it.
+    if unsafe { (*l).moved == 0 && (*l).cs_off == 0 && (*l).ss_off == 0 } {
+        return PASS;
+    }
+    if options::fit_options(skb, &raw const w.packet, l, 1) == 0 {
+        count(Reason::ErrStore);
+        return SHOT;
+    }
+    deliver(skb, l)
 }
 
 /// Not a verdict but what comes next: the framing of the responses has to be followed through the segment.
@@ -307,9 +321,6 @@ pub extern "C" fn deliver(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
     // SAFETY: a map value; egress changes its fields one by one, see `egress::switch`.
     let Some(l) = (unsafe { l.as_ref() }) else { return SHOT };
     let p = &w.packet;
-    if l.moved == 0 && l.cs_off == 0 && l.ss_off == 0 {
-        return PASS;
-    }
     let mut numbers = seq::to_client(l, Numbers { seq: p.seq, ack: p.ack });
     if p.flags & flag::ACK == 0 {
         numbers.ack = p.ack;
@@ -319,7 +330,7 @@ pub extern "C" fn deliver(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
         edit.src = l.conn.remote;
         edit.ports = ports(l.conn.remote_port, l.conn.local_port);
     }
-    if !options::fit(skb, p, false, l.cs_off.wrapping_neg()) || !skb::rewrite(skb, p, &edit) {
+    if !skb::rewrite(skb, p, &edit) {
         count(Reason::ErrStore);
         return SHOT;
     }

@@ -10,11 +10,11 @@ use sidetrack_splice::{
         config::Config,
         control::Control,
         reason::COUNTERS as REASONS,
-        record::{ConnState, Connection, Dial, HeadKey, Leg, NameKey, NameText, RespState},
+        record::{ConnState, Connection, Dial, Handshake, HeadKey, Leg, NameKey, NameText, RespState},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
     filter,
-    packet::{Options, Packet},
+    packet::{OptionWalk, Options, Packet},
     window::Window,
 };
 
@@ -50,6 +50,10 @@ pub static CONNECTIONS: HashMap<Tuple, Connection, 65536, LAZY> = HashMap::new()
 #[btf_map(name = "legs")]
 pub static LEGS: HashMap<Tuple, Leg, 262_144, LAZY> = HashMap::new();
 
+/// Egress and ingress to the agent: handshakes of legs that it dials. A miss: not seen on this interface.
+#[btf_map(name = "handshakes")]
+pub static HANDSHAKES: HashMap<Tuple, Handshake, 16384, LAZY> = HashMap::new();
+
 /// Agent to egress: answers to holds. A miss: not answered yet.
 #[btf_map(name = "dials")]
 pub static DIALS: HashMap<Tuple, Dial, 16384, LAZY> = HashMap::new();
@@ -83,6 +87,8 @@ pub struct Out {
     pub packet: Packet,
     /// Its tuple, the connection, as the key of what was gathered of a request's head.
     pub key: HeadKey,
+    /// The leg that the packet goes to.
+    pub leg: Tuple,
     /// Copy of the connection's state: the decision is taken on it.
     pub state: ConnState,
     /// Copy of the response side, when it was needed.
@@ -151,9 +157,19 @@ pub static OUT: PerCpuArray<Out, 1> = PerCpuArray::new();
 #[btf_map(name = "scratch_in")]
 pub static IN: PerCpuArray<In, 1> = PerCpuArray::new();
 
-/// TCP options of the packet in hand, and frames that are made.
+/// What the walk through a packet's TCP options works on.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct OptionBuffer {
+    /// Their bytes.
+    pub bytes: Options,
+    /// Where it is.
+    pub walk: OptionWalk,
+}
+
+/// TCP options of the packet in hand.
 #[btf_map(name = "scratch_options")]
-pub static OPTIONS: PerCpuArray<Options, 1> = PerCpuArray::new();
+pub static OPTIONS: PerCpuArray<OptionBuffer, 1> = PerCpuArray::new();
 
 /// A connection in the making.
 #[btf_map(name = "scratch_fresh")]

@@ -5,7 +5,7 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         reason::Reason,
-        record::{Connection, LEG_BASELINE, PHASE_WATCH, STATE_OWNER, Said},
+        record::{Connection, Handshake, LEG_BASELINE, PHASE_WATCH, STATE_OWNER, Said},
         route::ServiceAddr,
     },
     packet::{Packet, flag},
@@ -14,29 +14,54 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    maps::{CONNECTIONS, CONTROL, FRESH, LEG, LEGS, OUT, SERVICES},
+    maps::{CONNECTIONS, CONTROL, FRESH, HANDSHAKES, IN, LEG, LEGS, OUT, SERVICES},
     mem,
     options::{self, STRIP_MULTIPATH, STRIP_TIMESTAMP},
     skb::{self, PASS, SHOT},
     turn,
 };
 
-/// A packet of a leg that the agent dials: its SYN loses its timestamps, because the client's clock is another.
+/// A packet of a leg that the agent dials. Its SYN is noted, and loses its timestamps unless the client has them, too.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn dial(skb: *mut __sk_buff) -> i32 {
+pub extern "C" fn dial(skb: *mut __sk_buff, stamped: u32) -> i32 {
     let Some(out) = OUT.get_ptr_mut(0) else { return PASS };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
-    let p = unsafe { &mut (*out).packet };
-    if !skb::parse(skb, p) {
+    let out = unsafe { &mut *out };
+    if !skb::parse(skb, &mut out.packet) || out.packet.flags & flag::SYN == 0 {
         return PASS;
     }
-    if p.flags & flag::SYN != 0 && p.options_len() != 0 {
-        count(Reason::DialSyn);
-        if options::edit_options(skb, p.tcp_at, p.options_len(), STRIP_TIMESTAMP, 0) < 0 {
-            count(Reason::ErrStore);
-            return SHOT;
-        }
+    let p = &out.packet;
+    count(Reason::DialSyn);
+    out.key.conn = p.outbound();
+    let seen = Handshake { at: skb::now(), isn: p.seq, peer_isn: 0, stamp: 0, answered: 0 };
+    if HANDSHAKES.insert(&out.key.conn, &seen, 0).is_err() {
+        count(Reason::ErrMap);
+    }
+    if stamped == 0
+        && p.options_len() != 0
+        && options::edit_options(skb, p.tcp_at, p.options_len(), STRIP_TIMESTAMP, 0) < 0
+    {
+        count(Reason::ErrStore);
+        return SHOT;
+    }
+    PASS
+}
+
+/// A SYN-ACK that belongs to no connection: a leg's that the agent dials, perhaps.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn dial_answered(skb: *mut __sk_buff) -> i32 {
+    let Some(w) = IN.get_ptr(0) else { return PASS };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let w = unsafe { &*w };
+    let Some(h) = HANDSHAKES.get_ptr_mut(&w.leg) else { return PASS };
+    // SAFETY: a map value, which the agent reads when its socket has got this packet.
+    let h = unsafe { &mut *h };
+    if w.packet.ack == h.isn.wrapping_add(1) {
+        h.peer_isn = w.packet.seq;
+        h.stamp = options::stamps(skb, &w.packet).map_or(0, |s| s.val);
+        h.answered = 1;
     }
     PASS
 }

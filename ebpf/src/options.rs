@@ -4,8 +4,10 @@ use core::ffi::c_void;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
 use sidetrack_splice::{
+    abi::record::{Leg, OPT_TIMESTAMP},
     checksum::Diff,
     packet::{OPTION_STEPS, OptionEdit, OptionWalk, Options, Packet, SynOptions},
+    seq::{self, Stamps},
 };
 
 use crate::{maps::OPTIONS, skb};
@@ -19,12 +21,11 @@ pub const STRIP_MULTIPATH: u32 = 2;
 const TIMESTAMP_ALONE: u32 = u32::from_ne_bytes([1, 1, 8, 10]);
 const NOPS: u32 = u32::from_ne_bytes([1, 1, 1, 1]);
 
-unsafe extern "C" fn step(_i: u64, ctx: *mut c_void) -> i64 {
-    // SAFETY: `bpf_loop` hands on the context that it was given: the walk of `edit_options`.
-    let walk = unsafe { &mut *ctx.cast::<OptionWalk>() };
+unsafe extern "C" fn step(_i: u64, _ctx: *mut c_void) -> i64 {
     let Some(buffer) = OPTIONS.get_ptr_mut(0) else { return 1 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
-    i64::from(!walk.step(unsafe { &mut *buffer }))
+    let buffer = unsafe { &mut *buffer };
+    i64::from(!buffer.walk.step(&mut buffer.bytes))
 }
 
 /// Loads `len` (4..=40, a multiple of 4) bytes of options.
@@ -45,10 +46,14 @@ fn load(skb: *mut __sk_buff, at: u32, to: *mut Options, len: u32) -> bool {
 pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags: u32, sack: u32) -> i64 {
     let Some(buffer) = OPTIONS.get_ptr_mut(0) else { return -1 };
     let at = tcp_at + 20;
-    if !load(skb, at, buffer, len) {
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    if !load(skb, at, unsafe { &raw mut (*buffer).bytes }, len) {
         return -1;
     }
-    let mut walk = OptionWalk {
+    // In scratch memory, of which the verifier knows nothing: on the stack it would follow every value that it can have.
+    // SAFETY: as above.
+    let walk = unsafe { &mut (*buffer).walk };
+    *walk = OptionWalk {
         len,
         edit: OptionEdit {
             strip_timestamp: flags & STRIP_TIMESTAMP != 0,
@@ -58,8 +63,10 @@ pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags
         syn: SynOptions { mss: 536, ..SynOptions::default() },
         ..OptionWalk::default()
     };
-    // SAFETY: the callback's context is the walk, which outlives the loop.
-    unsafe { h::bpf_loop(OPTION_STEPS, step as *mut c_void, (&raw mut walk).cast(), 0) };
+    // SAFETY: the callback uses no context.
+    unsafe { h::bpf_loop(OPTION_STEPS, step as *mut c_void, core::ptr::null_mut(), 0) };
+    // SAFETY: as above.
+    let syn = unsafe { (*buffer).walk.syn };
     if flags != 0 || sack != 0 {
         let mut diff = Diff::new();
         let mut i = 0;
@@ -70,7 +77,7 @@ pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags
                     return -1;
                 }
                 // SAFETY: a per-CPU value; `i` stays below ten.
-                let b = unsafe { &*buffer };
+                let b = unsafe { &(*buffer).bytes };
                 let k = (i * 4) as usize;
                 let new = u32::from_ne_bytes([b[k & 63], b[(k + 1) & 63], b[(k + 2) & 63], b[(k + 3) & 63]]);
                 if new != old {
@@ -86,31 +93,88 @@ pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags
             return -1;
         }
     }
-    i64::from(walk.syn.mss) | i64::from(walk.syn.wscale) << 16 | i64::from(walk.syn.options) << 24
+    i64::from(syn.mss) | i64::from(syn.wscale) << 16 | i64::from(syn.options) << 24
 }
 
-/// Makes the options of a segment fit for a leg: without timestamps when `strip`, SACK edges moved by `sack`.
+/// A segment's timestamps.
 #[inline(always)]
-pub fn fit(skb: *mut __sk_buff, p: &Packet, strip: bool, sack: u32) -> bool {
+pub fn stamps(skb: *mut __sk_buff, p: &Packet) -> Option<Stamps> {
     let len = p.options_len();
-    if len == 0 || (!strip && sack == 0) {
+    let mut w = [0_u32; 3];
+    if len < 12 || !skb::load(skb, p.tcp_at + 20, &mut w) {
+        return None;
+    }
+    if w[0] != TIMESTAMP_ALONE {
+        let at = walk(skb, p.tcp_at, len);
+        if at == 0 || !skb::load(skb, at - 4, &mut w) {
+            return None;
+        }
+    }
+    Some(Stamps { val: u32::from_be(w[1]), ecr: u32::from_be(w[2]) })
+}
+
+/// The offset in the frame of the timestamps themselves, or zero.
+#[inline(always)]
+fn walk(skb: *mut __sk_buff, tcp_at: u32, len: u32) -> u32 {
+    if edit_options(skb, tcp_at, len, 0, 0) < 0 {
+        return 0;
+    }
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let stamp = OPTIONS.get_ptr(0).map_or(0, |buffer| unsafe { (*buffer).walk.stamp });
+    if stamp == 0 { 0 } else { tcp_at + 20 + stamp - 1 + 2 }
+}
+
+/// Makes the options of a segment fit for the other side of a leg: its timestamps, or none, and its SACK edges. `inward`: from
+/// the backend to the client. Zero: the packet could not be written.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fit_options(skb: *mut __sk_buff, p: *const Packet, leg: *const Leg, inward: u32) -> u32 {
+    if p.is_null() || leg.is_null() {
+        return 0;
+    }
+    // SAFETY: scratch memory, and a map value whose fields egress changes one by one.
+    let (p, leg) = unsafe { (&*p, &*leg) };
+    u32::from(fit(skb, p, leg, inward != 0))
+}
+
+#[inline(always)]
+fn fit(skb: *mut __sk_buff, p: &Packet, leg: &Leg, inward: bool) -> bool {
+    let len = p.options_len();
+    if len == 0 {
         return true;
     }
-    if len == 12 {
-        let mut w = [0_u32; 3];
-        if !skb::load(skb, p.tcp_at + 20, &mut w) {
+    let sack = if inward { leg.cs_off.wrapping_neg() } else { leg.ss_off.wrapping_neg() };
+    let stamped = leg.options & OPT_TIMESTAMP != 0;
+    let mut at = p.tcp_at + 24;
+    let mut w = [0_u32; 3];
+    let alone = len >= 12 && skb::load(skb, at - 4, &mut w) && w[0] == TIMESTAMP_ALONE;
+    if !alone {
+        // Odd ones are taken out: the checksum goes by two bytes.
+        at = walk(skb, p.tcp_at, len);
+        if !stamped || (at != 0 && (at - p.tcp_at) & 1 != 0) {
+            return edit_options(skb, p.tcp_at, len, STRIP_TIMESTAMP, sack) >= 0;
+        }
+        if at != 0 && !skb::load(skb, at - 4, &mut w) {
             return false;
         }
-        if w[0] == TIMESTAMP_ALONE {
-            if !strip {
-                return true;
-            }
-            let mut diff = Diff::new();
-            diff.word(w[0], NOPS);
-            diff.word(w[1], NOPS);
-            diff.word(w[2], NOPS);
-            return skb::store(skb, p.tcp_at + 20, &[NOPS; 3], 0) && skb::fix_options(skb, p.tcp_at, diff.sum());
+    }
+    if at != 0 {
+        let new = if stamped {
+            let s = Stamps { val: u32::from_be(w[1]), ecr: u32::from_be(w[2]) };
+            let s = if inward { seq::stamps_to_client(leg, s) } else { seq::stamps_to_leg(leg, s) };
+            [w[0], s.val.to_be(), s.ecr.to_be()]
+        } else {
+            [NOPS; 3]
+        };
+        let mut diff = Diff::new();
+        diff.word(w[0], new[0]);
+        diff.word(w[1], new[1]);
+        diff.word(w[2], new[2]);
+        let diff = diff.sum();
+        // The original leg's own clock is the client's view, mostly.
+        if diff != 0 && !(skb::store(skb, at - 4, &new, 0) && skb::fix_options(skb, p.tcp_at, diff)) {
+            return false;
         }
     }
-    edit_options(skb, p.tcp_at, len, if strip { STRIP_TIMESTAMP } else { 0 }, sack) >= 0
+    (alone && len == 12) || sack == 0 || edit_options(skb, p.tcp_at, len, 0, sack) >= 0
 }

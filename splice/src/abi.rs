@@ -20,8 +20,10 @@ pub const LEGS: usize = 8;
 /// Longest sandbox key, in bytes. Its characters are `[A-Za-z0-9._-]`.
 pub const KEY_MAX: usize = 63;
 
-/// `skb->mark` of a SYN (and nothing else) that the agent dials a leg with: egress removes its timestamp option.
+/// `skb->mark` of a leg that the agent dials for a client without timestamps: egress removes the option from its SYN.
 pub const MARK_DIAL: u32 = 0x51de_7001;
+/// The same for a client with timestamps: the SYN keeps the option.
+pub const MARK_DIAL_STAMPED: u32 = 0x51de_7005;
 /// `skb->mark` of a held frame that the agent sends again.
 pub const MARK_REPLAY: u32 = 0x51de_7002;
 /// `skb->mark` of a frame that the agent made (a reset for a leg): egress lets it pass.

@@ -288,6 +288,8 @@ pub struct OptionWalk {
     pub at: u32,
     /// How many bytes there are.
     pub len: u32,
+    /// Offset of the timestamp option, and one more; zero if there is none.
+    pub stamp: u32,
     /// Bytes still to be replaced by NOPs.
     pub nops: u32,
     /// SACK edges still to be moved.
@@ -351,6 +353,9 @@ impl OptionWalk {
             }
             8 => {
                 self.syn.options |= OPT_TIMESTAMP;
+                if size == 10 {
+                    self.stamp = self.at + 1;
+                }
                 strip = self.edit.strip_timestamp;
             }
             // MPTCP (RFC 8684), TCP Fast Open (RFC 7413) and its experimental form (RFC 6994)

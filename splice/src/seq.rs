@@ -64,6 +64,57 @@ pub const fn resume(leg: &Leg, head: u32, acked: u32) -> (u32, u32) {
     (leg.rcv_nxt.wrapping_sub(head), acked.wrapping_sub(leg.snd_nxt))
 }
 
+/// Two timestamps, as they stand on one side (RFC 7323 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamps {
+    /// The sender's clock.
+    pub val: u32,
+    /// What the sender has last seen of the receiver's.
+    pub ecr: u32,
+}
+
+/// Timestamps of the client, as the leg's backend must see them. What the client has seen before this leg is no time of this
+/// backend's: it stands for the latest one that is known of it.
+#[inline(always)]
+#[must_use]
+pub const fn stamps_to_leg(leg: &Leg, s: Stamps) -> Stamps {
+    Stamps { val: s.val.wrapping_add(leg.ts_out), ecr: later(s.ecr.wrapping_sub(leg.ts_in), leg.ts_nxt) }
+}
+
+/// Timestamps of the leg's backend, as the client must see them.
+#[inline(always)]
+#[must_use]
+pub const fn stamps_to_client(leg: &Leg, s: Stamps) -> Stamps {
+    Stamps { val: s.val.wrapping_add(leg.ts_in), ecr: s.ecr.wrapping_sub(leg.ts_out) }
+}
+
+/// Parks a leg's timestamps at a switch, in a segment that echoes `ecr` (C's). Returns the leg's `ts_nxt`.
+#[inline(always)]
+#[must_use]
+pub const fn park_stamps(leg: &Leg, ecr: u32) -> u32 {
+    later(ecr.wrapping_sub(leg.ts_in), leg.ts_nxt)
+}
+
+/// Takes them up again, in a segment that echoes `ecr` (C's). Returns the leg's new `ts_in`.
+///
+/// The client takes nothing older than what it has seen (PAWS, RFC 7323 5). That may be more than `ecr`: an acknowledgement of
+/// the old owner's may be on its way. It is younger by no more than the connection's whole `age` in nanoseconds, if that clock
+/// ticks once a microsecond or less often (RFC 7323 5.4 has it between 1 ms and 1 s; Linux has both 1 ms and 1 us).
+#[inline(always)]
+#[must_use]
+pub const fn resume_stamps(leg: &Leg, ecr: u32, age: u64) -> u32 {
+    let ticks = age / 1000 + 2;
+    // A step must stay below 2^31, or it is one backwards.
+    let ticks = if ticks > 1 << 30 { 1 << 30 } else { ticks as u32 };
+    ecr.wrapping_add(ticks).wrapping_sub(leg.ts_nxt)
+}
+
+/// The later of two times of one clock.
+#[inline(always)]
+const fn later(a: u32, b: u32) -> u32 {
+    if (a.wrapping_sub(b) as i32) < 0 { b } else { a }
+}
+
 /// A window field as the other side must see it: shifted by the difference of the two scales, never beyond 16 bits.
 #[inline(always)]
 #[must_use]
@@ -122,6 +173,31 @@ mod tests {
             // what the backend would answer to it: its sequence number is our ack, its ack our sequence number
             let back = to_client(&l, Numbers { seq: out.ack, ack: out.seq });
             prop_assert_eq!(back, Numbers { seq: ack, ack: seq });
+        }
+
+        #[test]
+        fn a_switch_never_takes_the_clients_view_of_time_back(
+            a_in: u32, a_nxt: u32, b_nxt: u32, ecr: u32, age in 0..1_u64 << 50, newer in 0..1_u32 << 29
+        ) {
+            let a = Leg { ts_in: a_in, ts_nxt: a_nxt, ..Leg::default() };
+            let mut b = Leg { ts_nxt: b_nxt, ..Leg::default() };
+            // the latest that the old owner can have sent meanwhile
+            let seen = ecr.wrapping_add(newer.min((age / 1000).min(1 << 29) as u32));
+            b.ts_in = resume_stamps(&b, ecr, age);
+            let first = stamps_to_client(&b, Stamps { val: b.ts_nxt, ecr: 0 }).val;
+            prop_assert!(first.wrapping_sub(seen).cast_signed() >= 0);
+            // what the client echoes of the old owner's is the latest known time of the new one
+            prop_assert_eq!(stamps_to_leg(&b, Stamps { val: 0, ecr }).ecr, b.ts_nxt);
+            // and of the new one's, it is what it was
+            prop_assert_eq!(stamps_to_leg(&b, Stamps { val: 0, ecr: first.wrapping_add(7) }).ecr, b.ts_nxt.wrapping_add(7));
+            prop_assert!(park_stamps(&a, ecr).wrapping_sub(a.ts_nxt).cast_signed() >= 0);
+        }
+
+        #[test]
+        fn the_clients_own_time_comes_back_as_it_was(ts_out: u32, val: u32) {
+            let l = Leg { ts_out, ..Leg::default() };
+            let out = stamps_to_leg(&l, Stamps { val, ecr: 0 });
+            prop_assert_eq!(stamps_to_client(&l, Stamps { val: 0, ecr: out.val }).ecr, val);
         }
 
         #[test]

@@ -21,7 +21,7 @@ use super::{
     legs::{self, LegError},
     sweep,
 };
-use crate::cold::{cut, replay};
+use crate::cold::{Frame, cut, replay};
 
 /// First and longest pause between two tries to change the owner.
 const PAUSE: Duration = Duration::from_micros(300);
@@ -94,13 +94,14 @@ impl Holds {
         }
         // A wait that has become a dial keeps what came behind its head.
         let behind = open.remove(&event.conn).filter(|h| h.number.wrapping_add(1) == event.hold).map(|h| h.behind);
+        let stamp = Frame::parse(&frame.bytes).ok().and_then(|frame| frame.stamp());
         let hold = Hold { number: event.hold, head: frame, behind: behind.unwrap_or_default() };
         open.insert(event.conn, hold);
         drop(open);
         let (this, event) = (self.clone(), *event);
         tokio::spawn(async move {
             if event.kind == EVENT_DIAL {
-                this.dial(&event, &member).await;
+                this.dial(&event, &member, stamp).await;
             } else {
                 this.wait(&event, &member).await;
             }
@@ -164,21 +165,21 @@ impl Holds {
         self.lock().remove(&event.conn);
     }
 
-    async fn dial(&self, event: &Event, member: &Arc<Member>) {
+    async fn dial(&self, event: &Event, member: &Arc<Member>, stamp: Option<u32>) {
         let begun = Instant::now();
-        let made = match legs::make(&self.shared, member, event).await {
+        let made = match legs::make(&self.shared, member, event, stamp).await {
             Ok(made) => made,
             Err(LegError::Changed) => {
                 // Read again: the routes say something else by now.
                 debug!(conn = %event.conn, "route changed while dialling");
                 if !self.retry(event, member) {
-                    self.refuse(event, member, LegError::reason());
+                    self.refuse(event, member, LegError::Changed.reason());
                 }
                 return self.finish(event, member);
             }
             Err(error) => {
                 warn!(conn = %event.conn, "no leg: {error}; the client is reset");
-                return self.refuse(event, member, LegError::reason());
+                return self.refuse(event, member, error.reason());
             }
         };
         self.answer(event, DIAL_READY, Reason::SpliceCold, made.leg);

@@ -8,7 +8,8 @@ use sidetrack_splice::{
         event::Event,
         reason::Reason,
         record::{
-            Connection, HEAD_MAX, HeadKey, LEG_BASELINE, LEG_FORK, Leg, LegRef, OPT_WSCALE, STATE_OWNER, STATE_PARKED,
+            Connection, HEAD_MAX, HeadKey, LEG_BASELINE, LEG_FORK, Leg, LegRef, OPT_TIMESTAMP, OPT_WSCALE, STATE_OWNER,
+            STATE_PARKED,
         },
     },
     table::{Lookup, To},
@@ -32,6 +33,11 @@ pub(super) enum LegError {
     /// No leg can be had.
     #[error("{0}")]
     Refused(String),
+    /// The connection that was made did not go over the pod's own interface.
+    #[error(
+        "the dial to {0} was redirected inside the pod (an OUTPUT rule, a mesh's sidecar): exclude the fork's port from the redirect, or the pod from the mesh"
+    )]
+    Redirected(SocketAddr),
 }
 
 impl LegError {
@@ -40,8 +46,11 @@ impl LegError {
     }
 
     /// What the kernel counts.
-    pub(super) const fn reason() -> Reason {
-        Reason::ResetUnreachable
+    pub(super) const fn reason(&self) -> Reason {
+        match self {
+            Self::Redirected(_) => Reason::ResetRedirected,
+            Self::Changed | Self::Refused(_) => Reason::ResetUnreachable,
+        }
     }
 }
 
@@ -98,12 +107,20 @@ fn agreed(c: &Connection) -> (ClientOptions, u8) {
 }
 
 /// Makes the leg that a hold asks for and stores it. It is parked: egress makes it the owner.
-pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Result<Made, LegError> {
+///
+/// `stamp` is the TSval of the held frame, the first that the leg gets of the client.
+pub(super) async fn make(
+    shared: &Shared,
+    member: &Member,
+    event: &Event,
+    stamp: Option<u32>,
+) -> Result<Made, LegError> {
     let (backend, service, key) = target(shared, member, event)?;
     let maps = &shared.maps;
     let conn = maps.connections.find(&event.conn).ok_or(LegError::Changed)?;
     let (client, server_wscale) = agreed(&conn);
     let prefix = prefix(shared, event)?;
+    let prefix_len = prefix.len() as u32;
     maps.filter.add(backend).map_err(|error| LegError::Refused(format!("map filter takes no address: {error}")))?;
     let request = DialRequest {
         local: event.conn.local_addr().ip(),
@@ -116,6 +133,16 @@ pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Res
     let dialled = dial(&member.pod, request).await.map_err(LegError::of)?;
     let tuple = dialled.tuple();
     let give_back = || member.ports.give_back(backend, dialled.local.port());
+    let seen = maps.handshakes.find(&tuple).filter(|seen| {
+        let sent = seen.isn.wrapping_add(1).wrapping_add(prefix_len);
+        seen.answered != 0 && sent == dialled.snd_nxt && seen.peer_isn.wrapping_add(1) == dialled.rcv_nxt
+    });
+    _ = maps.handshakes.remove(&tuple);
+    let Some(seen) = seen else {
+        give_back();
+        dialled.abandon();
+        return Err(LegError::Redirected(backend));
+    };
     if let Err(mismatch) = dialled.fits(client, conn.server.mss) {
         give_back();
         dialled.abandon();
@@ -124,6 +151,8 @@ pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Res
     let leg_client_scale = if dialled.options & OPT_WSCALE == 0 { 0 } else { dialled.rcv_wscale };
     let leg_server_scale = if dialled.options & OPT_WSCALE == 0 { 0 } else { dialled.snd_wscale };
     let now = state::now();
+    // A client that has agreed to timestamps and sends none: the leg does without.
+    let options = if stamp.is_some() { dialled.options } else { dialled.options & !OPT_TIMESTAMP };
     let kind = if event.route == 0 { LEG_BASELINE } else { LEG_FORK };
     let leg = Leg {
         conn: event.conn,
@@ -135,7 +164,9 @@ pub(super) async fn make(shared: &Shared, member: &Member, event: &Event) -> Res
         snd_nxt: dialled.rcv_nxt,
         window_out: shift(client.wscale, leg_client_scale),
         window_in: shift(leg_server_scale, server_wscale),
-        options: dialled.options,
+        options,
+        ts_out: dialled.stamp.wrapping_sub(stamp.unwrap_or_default()),
+        ts_nxt: seen.stamp,
         isn: conn.isn,
         version: event.version,
         route: event.route,

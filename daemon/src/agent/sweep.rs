@@ -104,6 +104,12 @@ fn once(shared: &Shared) {
             forget(shared, conn, c);
         }
     }
+    // Dials that failed, or whose agent died.
+    for (tuple, seen) in shared.maps.handshakes.entries() {
+        if older(seen.at, now, UNCLAIMED) {
+            _ = shared.maps.handshakes.remove(&tuple);
+        }
+    }
     for (key, _) in shared.maps.heads.entries() {
         if shared.maps.connections.find(&key.conn).is_none() {
             _ = shared.maps.heads.remove(&key);

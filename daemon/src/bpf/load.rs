@@ -18,7 +18,7 @@ use sidetrack_splice::{
         addr::Tuple,
         config::Config as KernelConfig,
         control::Control,
-        record::{Connection, Dial, HeadKey, Leg, NameKey, NameText},
+        record::{Connection, Dial, Handshake, HeadKey, Leg, NameKey, NameText},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
     window::Window,
@@ -38,7 +38,7 @@ use crate::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidetrack.bpf.o"));
 
 /// Maps that are pinned: what outlives the agent.
-const PINNED: [&str; 12] = [
+const PINNED: [&str; 13] = [
     "control",
     "config",
     "filter",
@@ -46,6 +46,7 @@ const PINNED: [&str; 12] = [
     "routes",
     "connections",
     "legs",
+    "handshakes",
     "dials",
     "heads",
     "names",
@@ -121,6 +122,8 @@ pub struct Maps {
     pub connections: Table<Tuple, Connection>,
     /// Legs by their own tuple.
     pub legs: Table<Tuple, Leg>,
+    /// Handshakes of legs that are dialled.
+    pub handshakes: Table<Tuple, Handshake>,
     /// Answers to holds.
     pub dials: Table<Tuple, Dial>,
     /// Parts of heads.
@@ -159,6 +162,7 @@ pub fn load(pin_dir: &Path, config: &Config) -> Result<Kernel, LoadError> {
         routes: table(&mut object, "routes")?,
         connections: table(&mut object, "connections")?,
         legs: table(&mut object, "legs")?,
+        handshakes: table(&mut object, "handshakes")?,
         dials: table(&mut object, "dials")?,
         heads: table(&mut object, "heads")?,
         names: table(&mut object, "names")?,

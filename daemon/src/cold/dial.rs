@@ -12,8 +12,8 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sidetrack_splice::abi::{
-    MARK_DIAL,
-    record::{OPT_ECN, OPT_SACK, OPT_WSCALE},
+    MARK_DIAL, MARK_DIAL_STAMPED,
+    record::{OPT_ECN, OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
@@ -123,7 +123,8 @@ fn socket(target: SocketAddr, client: ClientOptions, mtu: u32) -> Result<Socket,
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))
         .map_err(DialError::at("making a socket in the pod"))?;
-    socket.set_mark(MARK_DIAL).map_err(DialError::at("marking a socket (SO_MARK)"))?;
+    let mark = if client.options & OPT_TIMESTAMP == 0 { MARK_DIAL } else { MARK_DIAL_STAMPED };
+    socket.set_mark(mark).map_err(DialError::at("marking a socket (SO_MARK)"))?;
     let set = || -> io::Result<()> {
         // Closing it sends a reset, whenever that is, and waits for nothing; in repair mode it sends nothing at all.
         socket.set_linger(Some(Duration::ZERO))?;

@@ -6,7 +6,10 @@ mod reset;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use sidetrack_splice::abi::addr::Tuple;
+use sidetrack_splice::{
+    abi::addr::Tuple,
+    packet::{OptionWalk, Options},
+};
 
 pub use self::{
     cut::cut,
@@ -163,6 +166,18 @@ impl<'a> Frame<'a> {
     #[must_use]
     pub fn flags(&self) -> u8 {
         self.bytes[self.tcp + 13]
+    }
+
+    /// The TSval of its timestamps, if it has any (RFC 7323 3.2).
+    #[must_use]
+    pub fn stamp(&self) -> Option<u32> {
+        let given = &self.bytes[self.tcp + 20..self.payload];
+        let mut options: Options = [0; 64];
+        options[..given.len()].copy_from_slice(given);
+        let mut walk = OptionWalk { len: given.len() as u32, ..OptionWalk::default() };
+        while walk.step(&mut options) {}
+        let value = options.get(walk.stamp as usize + 1..)?.first_chunk()?;
+        (walk.stamp != 0).then(|| u32::from_be_bytes(*value))
     }
 
     /// Where it comes from.

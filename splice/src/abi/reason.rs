@@ -36,7 +36,7 @@ reasons! {
     ClosedPlain = "closed_plain",
     /// A connection with legs ended: kept as a tombstone for its last segments.
     ClosedLegs = "closed_legs",
-    /// The SYN of a leg that the agent dials: its timestamps were removed.
+    /// The SYN of a leg that the agent dials.
     DialSyn = "dial_syn",
     /// A request without a key, or with one that has no route here: it stays with, or goes to, the baseline.
     HeadBaseline = "head_baseline",
@@ -154,6 +154,8 @@ reasons! {
     OddHeader = "odd_header",
     /// Map `legs` had no room for the original leg of a connection that was to be diverted: reset.
     ResetLegsFull = "reset_legs_full",
+    /// The agent's dial was redirected inside the pod (an `OUTPUT` rule, a mesh): nothing is spliced, reset.
+    ResetRedirected = "reset_redirected",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

@@ -332,6 +332,28 @@ pub struct Dial {
     pub leg: LegRef,
 }
 
+/// The handshake of a leg that the agent dials, as it went over the pod's own interface. Map `handshakes`, keyed by the leg's
+/// [`Tuple`]; egress makes it of the SYN, ingress adds the SYN-ACK, the agent removes it. A miss means: the SYN took
+/// another way (a redirect inside the pod).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "std",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct Handshake {
+    /// Nanoseconds when the SYN was seen.
+    pub at: u64,
+    /// Sequence number of the SYN.
+    pub isn: u32,
+    /// Sequence number of the SYN-ACK.
+    pub peer_isn: u32,
+    /// TSval of the SYN-ACK, zero if it had none.
+    pub stamp: u32,
+    /// Not zero: the SYN-ACK was seen.
+    pub answered: u32,
+}
+
 /// How many bytes of a head can be gathered: the longest head that is read.
 pub const HEAD_MAX: usize = 16 * 1024;
 

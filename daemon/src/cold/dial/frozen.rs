@@ -27,6 +27,8 @@ pub struct Dialled {
     pub rcv_wscale: u8,
     /// `OPT_` flags that both sides agreed to.
     pub options: u8,
+    /// A TSval that is after all that the backend has got, where timestamps were agreed to.
+    pub stamp: u32,
     /// The backend's MSS. Where the client's own is below the route's, at most the client's.
     pub mss: u16,
     socket: Socket,
@@ -71,9 +73,11 @@ impl Dialled {
             sockopt::set(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, NO_QUEUE)?;
             // In repair mode this is what the peer's SYN said, not what fits the path with this socket's options.
             let mss = sockopt::get(&socket, libc::IPPROTO_TCP, libc::TCP_MAXSEG)?;
-            Ok((seqs, mss, Info::read(&socket)?, unacknowledged(&socket)?))
+            // Its lowest bit is no part of the time (`do_tcp_getsockopt` in net/ipv4/tcp.c).
+            let stamp = sockopt::get(&socket, libc::IPPROTO_TCP, libc::TCP_TIMESTAMP)?.wrapping_add(2);
+            Ok((seqs, mss, stamp, Info::read(&socket)?, unacknowledged(&socket)?))
         };
-        let ((snd_nxt, rcv_nxt), mss, info, left) = match read() {
+        let ((snd_nxt, rcv_nxt), mss, stamp, info, left) = match read() {
             Ok(read) => read,
             Err(error) => {
                 reset(socket);
@@ -88,6 +92,7 @@ impl Dialled {
             snd_wscale: info.snd_wscale,
             rcv_wscale: info.rcv_wscale,
             options: info.options,
+            stamp,
             mss: u16::try_from(mss).unwrap_or(u16::MAX),
             socket,
         };
