@@ -88,7 +88,11 @@ fn measure(pace: Pace, rounds: u32, chosen: &[Measure]) -> Result<Report> {
     let agent = cast.agent(&lab)?;
     let loads = if chosen.is_empty() { &Measure::ALL } else { chosen };
     let taken = rounds::run(&cast, loads, pace, rounds).with_context(|| agent.explain())?;
-    let programs = if chosen.is_empty() { programs::run(&cast, &agent, pace).with_context(|| agent.explain())? } else { Vec::new() };
+    let programs = if chosen.is_empty() {
+        programs::run(&cast, &agent, pace).with_context(|| agent.explain())?
+    } else {
+        Vec::new()
+    };
     agent.no_errors().context("the figures would be those of something broken")?;
     Ok(Report::new(machine, pace, rounds, &taken, programs))
 }
