@@ -17,6 +17,7 @@ mod forward;
 mod hold;
 mod ingress;
 mod legs;
+mod long;
 mod maps;
 mod open;
 mod options;

@@ -24,7 +24,7 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    legs,
+    legs, long,
     maps::{CONNECTIONS, DIALS, HEADS, OUT, Out, RESPONSES, ROUTES},
     scan::{self, WORK},
 };
@@ -56,14 +56,16 @@ pub const WANT_FAIL: u32 = 2;
 /// Heads and pieces of bodies that one segment may hold: the smallest request has 18 bytes, a segment 64 KiB.
 const PIECES: u32 = 4096;
 
+/// The scratch memory of the packet in hand.
 #[inline(always)]
-fn scratch() -> Option<&'static mut Out> {
+pub fn scratch() -> Option<&'static mut Out> {
     // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
     OUT.get_ptr_mut(0).map(|p| unsafe { &mut *p })
 }
 
+/// The client is reset; the segment has been read.
 #[inline(always)]
-fn reset(out: &mut Out, reason: Reason) -> i64 {
+pub fn reset(out: &mut Out, reason: Reason) -> i64 {
     out.step = STEP_RESET;
     out.reason = reason as u32;
     1
@@ -174,7 +176,7 @@ fn gather(out: &mut Out, len: u32) -> i64 {
 
 /// What to do with a segment whose head cannot be read.
 #[inline(always)]
-fn unreadable(out: &mut Out, status: u32) -> i64 {
+pub fn unreadable(out: &mut Out, status: u32) -> i64 {
     if out.state.flags & (CONN_HTTP | CONN_DIVERTED) != 0 {
         return reset(out, Reason::ResetHeadUnreadable);
     }
@@ -368,13 +370,25 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         }
         out.state.flags &= !CONN_UPGRADE;
     }
+    if long::is_long(out) {
+        if long::long_fill(skb) == 0 {
+            return reset(out, Reason::ResetHeadTooLong);
+        }
+        return match scan::scan_on() {
+            STATUS_INCOMPLETE => long::go_on(out),
+            status => long::end(out, status),
+        };
+    }
     let len = fill_request(skb);
     if len == 0 {
         return reset(out, Reason::ErrLoad);
     }
     let status = scan::scan_head(0, len, http::REQUEST);
     match status {
-        STATUS_INCOMPLETE if len as usize >= HEAD_MAX => reset(out, Reason::ResetHeadTooLong),
+        STATUS_INCOMPLETE if len as usize >= HEAD_MAX => {
+            out.state.partial = len;
+            long::go_on(out)
+        }
         STATUS_INCOMPLETE => gather(out, len),
         STATUS_COMPLETE | STATUS_UNREADABLE => {
             let service = out.service;
@@ -397,6 +411,10 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
 pub extern "C" fn requests(skb: *mut __sk_buff) -> u32 {
     let Some(out) = scratch() else { return STEP_RESET };
     out.step = STEP_MORE;
+    if long::is_long(out) && long::long_resume() == 0 {
+        reset(out, Reason::ResetHeadTooLong);
+        return STEP_RESET;
+    }
     let mut context = skb;
     // SAFETY: the callback's context is the packet's pointer, which outlives the loop.
     unsafe { h::bpf_loop(PIECES, piece as *mut c_void, (&raw mut context).cast(), 0) };

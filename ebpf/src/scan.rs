@@ -112,6 +112,12 @@ pub fn scan_head(from: u32, len: u32, kind: u32) -> u32 {
     if status == STATUS_MORE { scan_rest() } else { status }
 }
 
+/// Goes on with the head in [`WORK`], in whose window there are more bytes, and returns its status.
+#[inline(always)]
+pub fn scan_on() -> u32 {
+    scan_rest()
+}
+
 /// Goes on with a head that takes more than one step.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -4,7 +4,7 @@
 //! kernel. A head is complete where the most lenient server would end it: an empty line after `\r\n` or a bare `\n`.
 //!
 //! Lines are found by words. Only a line whose first bytes pass a filter is looked at closer, and only the fields that
-//! decide about framing, and the carriers, are read.
+//! decide about framing, and the carriers, are read. A head that is longer than the window is read on as [`long`] says.
 
 mod begin;
 pub mod chunk;
@@ -13,6 +13,7 @@ pub mod corpus;
 mod field;
 mod line;
 mod list;
+pub mod long;
 pub(crate) mod swar;
 mod value;
 
@@ -103,7 +104,7 @@ pub struct Head {
     pub kind: u32,
     /// Offset of the first byte behind blank lines.
     pub start: u32,
-    /// Offset just behind the head.
+    /// Offset just behind the head; of a long one counted from where it began.
     pub end: u32,
     /// One of the `BODY_` constants. For a response, see [`response_body`].
     pub body: u32,
@@ -147,6 +148,10 @@ pub struct Head {
     out: u32,
     /// `SEEN_` bits.
     seen: u32,
+    /// Bytes of a long head that have gone out of the window, see [`long`].
+    slid: u32,
+    /// Zero.
+    zero: u32,
     /// The number that is being read.
     number: u64,
 }
@@ -213,6 +218,8 @@ mod state {
     pub const DECODE: u32 = 16;
     /// Digits of a length.
     pub const DIGITS: u32 = 17;
+    /// The rest of a line that does not fit the window and is of no interest.
+    pub const REST: u32 = 18;
 }
 
 /// Does what a state stands for, if the head is at it; ends the step with the head.
@@ -294,6 +301,7 @@ pub fn step(head: &mut Head, found: &mut Found, window: &Window, config: &Config
         stage!(head, head.state == state::KEY, value::key(head, found, window));
         stage!(head, head.state == state::DECODE, value::decode(head, found, window));
         stage!(head, head.state == state::DIGITS, value::digits(head, window));
+        stage!(head, head.state == state::REST, line::rest(head, window));
     }
     stage!(head, list::within(head), list::members::<2>(head, window, config));
     stage!(head, head.state == state::LINE, line::end::<4>(head, window, config));

@@ -88,7 +88,8 @@ reasons! {
     OpaqueTls = "opaque_tls",
     /// The connection became a tunnel (101, or CONNECT): it stays with its owner.
     OpaqueTunnel = "opaque_tunnel",
-    /// A head longer than 16 KiB: reset.
+    /// A head longer than 16 KiB that has a routed key, is for a fork, or cannot be read to its end; or one over 256 KiB:
+    /// reset.
     ResetHeadTooLong = "reset_head_too_long",
     /// A head that cannot be read on a connection that carried HTTP: reset.
     ResetHeadUnreadable = "reset_head_unreadable",
@@ -152,6 +153,8 @@ reasons! {
     ErrRedirect = "err_redirect",
     /// An IP packet with options, extension headers or fragments to a tracked tuple: passed as it is.
     OddHeader = "odd_header",
+    /// A head longer than 16 KiB without a routed key: read to its end, it stays with the baseline.
+    HeadLong = "head_long",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

@@ -38,7 +38,7 @@ pub fn end<const N: usize>(head: &mut Head, window: &Window, config: &Config) ->
         // an empty line, a carriage return alone, or white space
         if byte <= b' ' {
             if start == end || (start + 1 == end && byte == b'\r') {
-                head.end = end + 1;
+                head.end = head.slid + end + 1;
                 return finish(head);
             }
             if byte == b' ' || byte == b'\t' {
@@ -59,10 +59,27 @@ pub fn end<const N: usize>(head: &mut Head, window: &Window, config: &Config) ->
     Flow::More
 }
 
+/// Steps over the rest of a line.
+#[inline(always)]
+pub fn rest(head: &mut Head, window: &Window) -> Flow {
+    match swar::find(window, head.at, b'\n', b'\n') {
+        Search::At(end) if end < head.len => {
+            head.line = end + 1;
+            head.at = end + 1;
+            head.go(state::LINE)
+        }
+        Search::From(at) if at < head.len => {
+            head.at = at;
+            Flow::More
+        }
+        _ => head.done(STATUS_INCOMPLETE),
+    }
+}
+
 /// A line that begins with white space goes on with the one before it (`obs-fold`, RFC 9112, section 5.2). Behind the
 /// first line of a head it is the classic way to hide a field (section 2.2).
 #[inline(always)]
-const fn fold(head: &mut Head) -> Flow {
+pub const fn fold(head: &mut Head) -> Flow {
     match head.last {
         field::START | field::FRAMING => head.fault(),
         field::CARRIER => {
