@@ -18,6 +18,7 @@ mod forward;
 mod hold;
 mod ingress;
 mod legs;
+mod long;
 mod maps;
 mod mem;
 mod open;

@@ -25,7 +25,7 @@ use sidetrack_splice::{
 use crate::{
     atomic,
     count::count,
-    legs,
+    legs, long,
     maps::{DIALS, HEADS, OUT, Out, ROUTES},
     mem,
     scan::{self, WORK},
@@ -58,14 +58,16 @@ pub const WANT_FAIL: u32 = 2;
 /// Heads and pieces of bodies that one segment may hold: the smallest request has 18 bytes, a segment 64 KiB.
 const PIECES: u32 = 4096;
 
+/// The scratch memory of the packet in hand.
 #[inline(always)]
-fn scratch() -> Option<&'static mut Out> {
+pub fn scratch() -> Option<&'static mut Out> {
     // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
     OUT.get_ptr_mut(0).map(|p| unsafe { &mut *p })
 }
 
+/// The client is reset; the segment has been read.
 #[inline(always)]
-fn reset(out: &mut Out, reason: Reason) -> i64 {
+pub fn reset(out: &mut Out, reason: Reason) -> i64 {
     out.step = STEP_RESET;
     out.reason = reason as u32;
     1
@@ -171,7 +173,7 @@ fn gather(out: &mut Out, len: u32) -> i64 {
 
 /// What to do with a segment whose head cannot be read.
 #[inline(always)]
-fn unreadable(out: &mut Out, status: u32) -> i64 {
+pub fn unreadable(out: &mut Out, status: u32) -> i64 {
     if out.state.flags & (CONN_HTTP | CONN_DIVERTED) != 0 {
         return reset(out, Reason::ResetHeadUnreadable);
     }
@@ -381,13 +383,25 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         }
         out.state.flags &= !CONN_UPGRADE;
     }
+    if long::is_long(out) {
+        if long::long_fill(skb) == 0 {
+            return reset(out, Reason::ResetHeadTooLong);
+        }
+        return match scan::scan_on() {
+            STATUS_INCOMPLETE => long::go_on(out),
+            status => long::end(c, out, status),
+        };
+    }
     let len = fill_request(skb);
     if len == 0 {
         return reset(out, Reason::ErrLoad);
     }
     let status = scan::scan_head(0, len, http::REQUEST);
     match status {
-        STATUS_INCOMPLETE if len as usize >= HEAD_MAX => reset(out, Reason::ResetHeadTooLong),
+        STATUS_INCOMPLETE if len as usize >= HEAD_MAX => {
+            out.state.partial = len;
+            long::go_on(out)
+        }
         STATUS_INCOMPLETE => gather(out, len),
         STATUS_COMPLETE | STATUS_UNREADABLE => {
             let Some(work) = WORK.get_ptr(0) else { return 1 };
@@ -423,6 +437,10 @@ pub extern "C" fn requests(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
         return STEP_RESET;
     }
     out.step = STEP_MORE;
+    if long::is_long(out) && long::long_resume() == 0 {
+        reset(out, Reason::ResetHeadTooLong);
+        return STEP_RESET;
+    }
     let mut context = Context { skb, c };
     // SAFETY: the callback's context outlives the loop.
     unsafe { h::bpf_loop(PIECES, piece as *mut c_void, (&raw mut context).cast(), 0) };

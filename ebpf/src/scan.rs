@@ -70,69 +70,62 @@ pub fn load_window(skb: *mut __sk_buff, from: u32, at: u32, len: u32) -> bool {
     }
 }
 
-/// Global functions, one for each part of a step. They return the status: another than [`STATUS_MORE`] at the end.
-macro_rules! parts {
-    ($($name:ident = $number:literal,)+) => {
-        $(
-            #[unsafe(no_mangle)]
-            #[inline(never)]
-            extern "C" fn $name() -> u32 {
-                let (Some(work), Some(config)) = (WORK.get_ptr_mut(0), CONFIG.get(0)) else { return STATUS_UNREADABLE };
-                // SAFETY: a per-CPU value that nothing else uses while this packet is handled.
-                let Work { window, head, found, .. } = unsafe { &mut *work };
-                // The status says the same as the flow, and is no number that the compiler knows. Of 0 or 1 it would
-                // make the callback's value without a comparison, and the verifier wants to see that no other comes.
-                let _ = http::part::<$number>(head, found, window, config);
-                head.status
+/// Begins with the head in `from..len` of the window, if `kind` says what it is, or goes on with the one that is being
+/// read: one step. Returns its status.
+///
+/// One function, and no more calls than must be: where the kernel guards returns against speculation (retbleed, SRSO),
+/// each of them takes as long as reading 100 bytes.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scan_step(from: u32, len: u32, kind: u32) -> u32 {
+    let (Some(work), Some(config)) = (WORK.get_ptr_mut(0), CONFIG.get(0)) else { return STATUS_UNREADABLE };
+    if kind != GO_ON {
+        // SAFETY: the head is made of integers, its size is a multiple of theirs, and zero is a value of each. Volatile:
+        // else the compiler calls a `memset` that goes by bytes.
+        unsafe {
+            let words = (&raw mut (*work).head).cast::<u64>();
+            for i in 0..size_of::<Head>() / 8 {
+                words.add(i).write_volatile(0);
             }
-        )+
-
-        unsafe extern "C" fn head_callback(_i: u64, _ctx: *mut c_void) -> i64 {
-            let Some(work) = WORK.get_ptr(0) else { return 1 };
-            $(
-                // SAFETY: the value is there; no reference to it is alive.
-                if unsafe { (*work).head.part() } == $number && $name() != STATUS_MORE {
-                    return 1;
-                }
-            )+
-            0
+            (*work).head.start_zeroed(from, len, kind);
         }
-
-        const _: () = assert!([$($number,)+].len() == http::PARTS as usize);
-    };
+    }
+    // SAFETY: a per-CPU value that nothing else uses while this packet is handled.
+    let Work { window, head, found, .. } = unsafe { &mut *work };
+    let _ = http::step(head, found, window, config);
+    head.status
 }
 
-parts! {
-    scan_begin = 0,
-    scan_lines = 1,
-    scan_field = 2,
-    scan_list = 3,
-    scan_member = 4,
-    scan_match = 5,
-    scan_value = 6,
-    scan_key = 7,
-    scan_length = 8,
+/// For [`scan_step`]: another than [`http::REQUEST`] and [`http::RESPONSE`].
+const GO_ON: u32 = 2;
+
+unsafe extern "C" fn head_callback(_i: u64, _ctx: *mut c_void) -> i64 {
+    // compared, because the verifier wants to see that nothing but 0 and 1 comes
+    if scan_step(0, 0, GO_ON) == STATUS_MORE { 0 } else { 1 }
 }
 
 /// Reads the head in `from..len` of the window as a request or a response, and returns its status; all else is in
 /// [`WORK`]. [`STATUS_MORE`] means that it did not come to an end.
+#[inline(always)]
+pub fn scan_head(from: u32, len: u32, kind: u32) -> u32 {
+    let status = scan_step(from, len, kind);
+    if status == STATUS_MORE { scan_rest() } else { status }
+}
+
+/// Goes on with the head in [`WORK`], in whose window there are more bytes, and returns its status.
+#[inline(always)]
+pub fn scan_on() -> u32 {
+    scan_rest()
+}
+
+/// Goes on with a head that takes more than one step.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn scan_head(from: u32, len: u32, kind: u32) -> u32 {
-    let Some(work) = WORK.get_ptr_mut(0) else { return STATUS_MORE };
-    // SAFETY: the head is made of integers, its size is a multiple of theirs, and zero is a value of each. Volatile: else
-    // the compiler calls a `memset` that goes by bytes.
-    unsafe {
-        let words = (&raw mut (*work).head).cast::<u64>();
-        for i in 0..size_of::<Head>() / 8 {
-            words.add(i).write_volatile(0);
-        }
-        (*work).head.start_zeroed(from, len, kind);
-    }
+extern "C" fn scan_rest() -> u32 {
     // SAFETY: the callback uses no context.
     unsafe { h::bpf_loop(http::STEPS, head_callback as *mut c_void, core::ptr::null_mut(), 0) };
     // SAFETY: the value is there; no reference to it is alive.
-    unsafe { (*work).head.status }
+    WORK.get_ptr(0).map_or(STATUS_MORE, |work| unsafe { (*work).head.status })
 }
 
 /// What [`chunks`] hands to its steps.

@@ -7,57 +7,16 @@ mod text;
 pub use text::{CarrierError, default_carriers, describe, parse, table};
 
 use crate::{
-    abi::config::{
-        CARRIER_BAGGAGE, CARRIER_HEADER, CARRIER_TRACESTATE, CARRIERS, Carrier, Config, NAME_MAX, NAME_WORDS,
-    },
+    abi::config::{CARRIERS, Carrier, Config, NAME_MAX, NAME_WORDS},
     http::swar,
 };
 
-/// Fills in the filters of field names, of members of `baggage` and of members of `tracestate`.
+/// Whether `index` is one of the numbers of carriers, and that carrier is of `kind` and its name begins with the first
+/// eight bytes of `word`, as far as it has them.
 #[inline(always)]
-pub(crate) fn filters(config: &Config, filters: &mut [u64; 3]) {
-    let [mut fields, mut baggage, mut tracestate] = [0; 3];
-    for (i, carrier) in config.carriers.iter().enumerate() {
-        if i as u32 >= config.carriers_len {
-            break;
-        }
-        let word = carrier.name.words[0];
-        // a name too short to fill its slot stands for every slot
-        let bit = |word| if carrier.len < swar::SLOT_BYTES { !0 } else { 1_u64 << swar::slot(word) };
-        match carrier.kind {
-            CARRIER_BAGGAGE => {
-                baggage |= bit(word);
-                fields |= const { 1 << swar::slot(swar::coarse(swar::ascii(*b"baggage:"))) };
-            }
-            CARRIER_TRACESTATE => {
-                tracestate |= bit(word);
-                fields |= const { 1 << swar::slot(swar::coarse(swar::ascii(*b"tracesta"))) };
-            }
-            CARRIER_HEADER => fields |= bit(swar::coarse(word)),
-            _ => {}
-        }
-    }
-    *filters = [fields, baggage, tracestate];
-}
-
-/// The first carrier of `kind`, from number `from` on, whose name begins with the first eight bytes of `word`, as far
-/// as it has them. [`CARRIERS`] if there is none.
-#[inline(always)]
-pub(crate) fn candidate(config: &Config, kind: u32, from: u32, word: u64) -> u32 {
-    for (i, carrier) in config.carriers.iter().enumerate() {
-        let i = i as u32;
-        if i >= config.carriers_len {
-            break;
-        }
-        if i >= from
-            && carrier.kind == kind
-            && carrier.len != 0
-            && (word ^ carrier.name.words[0]) & swar::first(carrier.len) == 0
-        {
-            return i;
-        }
-    }
-    CARRIERS as u32
+pub(crate) const fn begins(config: &Config, kind: u32, index: u32, word: u64) -> bool {
+    let carrier = &config.carriers[index as usize % CARRIERS];
+    carrier.kind == kind && (word ^ carrier.name.words[0]) & swar::first(carrier.len) == 0
 }
 
 /// The length of carrier `index`'s name, if the words that `word` returns begin with it.
@@ -67,8 +26,8 @@ pub(crate) fn matches(config: &Config, index: u32, word: impl Fn(u32) -> u64) ->
     let len = (*len).min(NAME_MAX as u32);
     let mut differ = 0;
     let mut i = 0;
-    while i < NAME_WORDS {
-        differ |= (word(i as u32) ^ name.words[i]) & swar::first(len.saturating_sub(i as u32 * 8));
+    while i < NAME_WORDS && (i as u32) * 8 < len {
+        differ |= (word(i as u32) ^ name.words[i]) & swar::first(len - i as u32 * 8);
         i += 1;
     }
     (differ == 0).then_some(len)

@@ -3,8 +3,8 @@
 //! [`step`] is one bounded piece of work on a [`Head`]; the host owns the loop: [`run`] natively, `bpf_loop` in the
 //! kernel. A head is complete where the most lenient server would end it: an empty line after `\r\n` or a bare `\n`.
 //!
-//! Lines are found by words. Only a line whose first bytes pass a filter of 64 bits is looked at closer, and only the
-//! fields that decide about framing, and the carriers, are read.
+//! Lines are found by words. Only a line whose first bytes pass a filter is looked at closer, and only the fields that
+//! decide about framing, and the carriers, are read. A head that is longer than the window is read on as [`long`] says.
 
 mod begin;
 pub mod chunk;
@@ -13,8 +13,14 @@ pub mod corpus;
 mod field;
 mod line;
 mod list;
+pub mod long;
 pub(crate) mod swar;
 mod value;
+
+#[cfg(any(test, feature = "std"))]
+pub(crate) use field::FIXED;
+
+use core::hint::black_box;
 
 use crate::{
     abi::{
@@ -98,7 +104,7 @@ pub struct Head {
     pub kind: u32,
     /// Offset of the first byte behind blank lines.
     pub start: u32,
-    /// Offset just behind the head.
+    /// Offset just behind the head; of a long one counted from where it began.
     pub end: u32,
     /// One of the `BODY_` constants. For a response, see [`response_body`].
     pub body: u32,
@@ -142,10 +148,12 @@ pub struct Head {
     out: u32,
     /// `SEEN_` bits.
     seen: u32,
+    /// Bytes of a long head that have gone out of the window, see [`long`].
+    slid: u32,
+    /// Zero.
+    zero: u32,
     /// The number that is being read.
     number: u64,
-    /// Filters of names that matter, by [`swar::slot`]: field names, members of `baggage`, members of `tracestate`.
-    filters: [u64; 3],
 }
 
 /// One key for each carrier, valid where [`Head::found`] has its bit: zero-padded, with nothing in
@@ -172,7 +180,7 @@ const SEEN_LENGTH: u32 = 1;
 /// There was something that makes the framing ambiguous or wrong.
 const SEEN_FAULT: u32 = 2;
 
-/// What [`step`] can be at: four times the number of the part, and more.
+/// What [`step`] can be at.
 mod state {
     /// Blank lines before the head, and its first bytes.
     pub const BEGIN: u32 = 0;
@@ -185,36 +193,43 @@ mod state {
     /// The ends of lines.
     pub const LINE: u32 = 4;
     /// Which of the fixed names a line has.
-    pub const NAME: u32 = 8;
+    pub const NAME: u32 = 5;
     /// Which carrier's header a line may have.
-    pub const OWN: u32 = 9;
+    pub const OWN: u32 = 6;
     /// The rest of a list's member.
-    pub const SKIP: u32 = 12;
+    pub const SKIP: u32 = 7;
     /// The start of a list's member.
-    pub const ITEM: u32 = 13;
+    pub const ITEM: u32 = 8;
     /// Which carrier a list's member may be.
-    pub const MEMBER: u32 = 16;
+    pub const MEMBER: u32 = 9;
     /// Whether it is that carrier's header or member.
-    pub const MATCH: u32 = 20;
+    pub const MATCH: u32 = 10;
     /// The equals sign of a member.
-    pub const EQUALS: u32 = 21;
+    pub const EQUALS: u32 = 11;
     /// The start of a value.
-    pub const VALUE: u32 = 24;
+    pub const VALUE: u32 = 12;
     /// The end of a member's value.
-    pub const UNTIL: u32 = 25;
+    pub const UNTIL: u32 = 13;
     /// White space at the end of a value.
-    pub const TRIM: u32 = 26;
+    pub const TRIM: u32 = 14;
     /// A key.
-    pub const KEY: u32 = 28;
+    pub const KEY: u32 = 15;
     /// Percent-encoded bytes of a key.
-    pub const DECODE: u32 = 29;
+    pub const DECODE: u32 = 16;
     /// Digits of a length.
-    pub const DIGITS: u32 = 32;
+    pub const DIGITS: u32 = 17;
+    /// The rest of a line that does not fit the window and is of no interest.
+    pub const REST: u32 = 18;
 }
 
-/// Does what a state stands for; ends the step with the head.
+/// Does what a state stands for, if the head is at it; ends the step with the head.
+///
+/// The kernel's verifier follows every path through a function, and the paths through one state times those through
+/// the next are too many. What comes out of memory it knows nothing about, so that all paths meet in front of each
+/// stage: [`black_box`] has the compiler read it there anew.
 macro_rules! stage {
-    ($when:expr, $does:expr) => {
+    ($head:ident, $when:expr, $does:expr) => {
+        let $head = black_box(&mut *$head);
         if $when && $does == Flow::Done {
             return Flow::Done;
         }
@@ -241,13 +256,6 @@ impl Head {
         self.last = field::START;
     }
 
-    /// The number of the [`part`] that goes on.
-    #[inline(always)]
-    #[must_use]
-    pub const fn part(&self) -> u32 {
-        self.state >> 2
-    }
-
     /// Ends the reading.
     #[inline(always)]
     const fn done(&mut self, status: u32) -> Flow {
@@ -269,66 +277,34 @@ impl Head {
     }
 }
 
-/// How many parts a step has.
-pub const PARTS: u32 = 9;
-
-/// Part `N` of a step, if the head is at it.
-///
-/// The kernel's verifier follows every path through a function, and the paths through one state times those through
-/// the next are too many. There, each part is a global function, verified by itself; [`step`] has them in a row.
-#[inline(always)]
-pub fn part<const N: u32>(head: &mut Head, found: &mut Found, window: &Window, config: &Config) -> Flow {
-    match N {
-        0 => {
-            stage!(head.state == state::BEGIN, begin::first(head, window, config));
-            stage!(head.state == state::METHOD, begin::method(head, window));
-            stage!(head.state == state::TARGET, begin::target(head, window));
-            stage!(head.state == state::VERSION, begin::version(head, window));
-        }
-        1 => stage!(head.state == state::LINE, line::end(head, window)),
-        2 => {
-            stage!(head.state == state::NAME, field::name(head, window));
-            stage!(head.state == state::OWN, field::own(head, window, config));
-        }
-        3 => {
-            let mut n = 0;
-            while n < list::MEMBERS {
-                n += 1;
-                stage!(head.state == state::SKIP, list::skip(head, window));
-                stage!(head.state == state::ITEM, list::item(head, window));
-            }
-        }
-        4 => stage!(head.state == state::MEMBER, list::member(head, window, config)),
-        5 => {
-            stage!(head.state == state::MATCH, field::matches(head, window, config));
-            stage!(head.state == state::EQUALS, list::equals(head, window));
-        }
-        6 => {
-            stage!(head.state == state::VALUE, value::begin(head, window));
-            stage!(head.state == state::UNTIL, list::until(head, window));
-            stage!(head.state == state::TRIM, value::trim(head, window));
-        }
-        7 => {
-            stage!(head.state == state::KEY, value::key(head, found, window));
-            stage!(head.state == state::DECODE, value::decode(head, found, window));
-        }
-        _ => stage!(head.state == state::DIGITS, value::digits(head, window)),
-    }
-    Flow::More
-}
-
-/// One bounded piece of work: each of the [`PARTS`] at most once.
+/// One bounded piece of work: each state in the order in which most heads come to them, so that a head with one line of
+/// interest is read in one step. They are in groups, so that one that is at the last does not ask for each of them.
 #[inline(always)]
 pub fn step(head: &mut Head, found: &mut Found, window: &Window, config: &Config) -> Flow {
-    stage!(head.part() == 0, part::<0>(head, found, window, config));
-    stage!(head.part() == 1, part::<1>(head, found, window, config));
-    stage!(head.part() == 2, part::<2>(head, found, window, config));
-    stage!(head.part() == 3, part::<3>(head, found, window, config));
-    stage!(head.part() == 4, part::<4>(head, found, window, config));
-    stage!(head.part() == 5, part::<5>(head, found, window, config));
-    stage!(head.part() == 6, part::<6>(head, found, window, config));
-    stage!(head.part() == 7, part::<7>(head, found, window, config));
-    stage!(head.part() == 8, part::<8>(head, found, window, config));
+    if head.state < state::LINE {
+        stage!(head, head.state == state::BEGIN, begin::first(head, window));
+        stage!(head, head.state == state::METHOD, begin::method(head, window));
+        stage!(head, head.state == state::TARGET, begin::target(head, window));
+        stage!(head, head.state == state::VERSION, begin::version(head, window));
+    }
+    stage!(head, head.state == state::LINE, line::end::<14>(head, window, config));
+    stage!(head, head.state == state::NAME, field::name(head, window));
+    stage!(head, head.state == state::OWN, field::own(head, window, config));
+    stage!(head, list::within(head), list::members::<4>(head, window, config));
+    if head.state > state::ITEM {
+        stage!(head, head.state == state::MEMBER, list::member(head, window, config));
+        stage!(head, head.state == state::MATCH, field::matches(head, window, config));
+        stage!(head, head.state == state::EQUALS, list::equals(head, window));
+        stage!(head, head.state == state::VALUE, value::begin(head, window));
+        stage!(head, head.state == state::UNTIL, list::until(head, window));
+        stage!(head, head.state == state::TRIM, value::trim(head, window));
+        stage!(head, head.state == state::KEY, value::key(head, found, window));
+        stage!(head, head.state == state::DECODE, value::decode(head, found, window));
+        stage!(head, head.state == state::DIGITS, value::digits(head, window));
+        stage!(head, head.state == state::REST, line::rest(head, window));
+    }
+    stage!(head, list::within(head), list::members::<2>(head, window, config));
+    stage!(head, head.state == state::LINE, line::end::<4>(head, window, config));
     Flow::More
 }
 

@@ -7,8 +7,10 @@ use crate::abi::record::HEAD_MAX;
 
 /// Words that a head can fill.
 const WORDS: usize = HEAD_MAX / 8;
-/// Words behind them, so that the last bytes can be read by words too.
-const SPARE: usize = 8;
+/// Words that are looked at together.
+pub const BLOCK: usize = 8;
+/// Words behind those of a head, so that the last bytes can be read by words too.
+const SPARE: usize = BLOCK;
 
 const _: () = assert!(WORDS.is_power_of_two());
 
@@ -31,6 +33,12 @@ impl Window {
     #[must_use]
     pub const fn word(&self, i: u32) -> u64 {
         u64::from_le(self.words[i as usize & (WORDS - 1)])
+    }
+
+    /// Writes word number `i`.
+    #[inline(always)]
+    pub const fn put(&mut self, i: u32, word: u64) {
+        self.words[i as usize & (WORDS - 1)] = word.to_le();
     }
 
     /// The byte at `at`.

@@ -26,7 +26,7 @@ use sidetrack_splice::{
     },
     carrier::default_carriers,
     filter,
-    http::{self, Found, Head, REQUEST, STATUS_COMPLETE, STATUS_INCOMPLETE, chunk, corpus},
+    http::{self, Found, Head, REQUEST, STATUS_COMPLETE, STATUS_INCOMPLETE, STATUS_MORE, chunk, corpus, long},
     window::Window,
 };
 use sidetrack_tests::gate::{Need, open};
@@ -258,6 +258,28 @@ fn the_kernel_reads_heads_as_the_native_code_does() -> Result<()> {
         let (read, with) = kernel.work()?;
         ensure!(said(&read) == said(&head), "{}\nin the kernel {read:?}\nnatively {head:?}", text.escape_ascii());
         ensure!(keys(&read, &with) == keys(&head, &found), "keys of {}", text.escape_ascii());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_kernel_reads_heads_beyond_the_window_as_the_native_code_does() -> Result<()> {
+    if !open(&[Need::Lab]) {
+        return Ok(());
+    }
+    let mut kernel = Kernel::load()?;
+    for (i, text) in corpus::long_heads().into_iter().enumerate() {
+        let (head, found) = long::parts(&text, SEGMENT, &kernel.config);
+        let mut flow = kernel.open(i % 2 == 1)?;
+        kernel.send(&mut flow, &text)?;
+        let text = text[..200].escape_ascii();
+        if head.status == STATUS_MORE {
+            ensure!(kernel.connection(&flow)?.now.phase == PHASE_RESET, "cannot be read on: {text}");
+            continue;
+        }
+        let (read, with) = kernel.work()?;
+        ensure!(said(&read) == said(&head), "{text}\nin the kernel {read:?}\nnatively {head:?}");
+        ensure!(keys(&read, &with) == keys(&head, &found), "keys of {text}");
     }
     Ok(())
 }

@@ -176,3 +176,85 @@ fn a_client_that_leaves_in_the_middle_of_a_head_had_nothing_executed() -> Result
     }
     check(&scene, &agent)
 }
+
+/// A request with `length` bytes of headers of no interest: one cookie, or lines of some hundred bytes.
+fn filled(request: Request, length: usize, cookie: bool) -> Request {
+    if cookie {
+        return request.header("Cookie", &"c".repeat(length));
+    }
+    (0..length.div_ceil(400)).fold(request, |r, n| r.header(&format!("X-Filler-{n}"), &"f".repeat(400)))
+}
+
+/// An unkeyed head beyond the window reaches the baseline whole, and what stands behind it on the connection goes where
+/// it belongs.
+#[rstest]
+fn an_unkeyed_head_beyond_the_window_is_not_touched(
+    #[values(20_000, 40_000, 60_000, 100_000)] length: usize,
+    #[values(false, true)] cookie: bool,
+) -> Result<()> {
+    let Some(scene) = Scene::open("beyond", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let upload = body("up", 5000);
+    let requests = [
+        Request::get("/echo"),
+        Request::post("/echo", upload.clone()),
+        Request::post("/echo", upload.clone()).chunked(700),
+    ];
+    for (n, part) in [usize::MAX, 1000, 7240].into_iter().enumerate() {
+        let mut http = scene.http()?;
+        let context = || format!("in parts of {part}\n{}", agent.explain());
+        for request in &requests {
+            let request = filled(request.clone(), length, cookie);
+            http.send_in_parts(&request.wire(), part).with_context(context)?;
+            let sent = request.body_bytes().is_empty();
+            let expected: &[u8] = if sent { &[] } else { &upload };
+            http.response(&request).with_context(context)?.verify_echo("base", expected).with_context(context)?;
+            for key in [KEY, OTHER_KEY] {
+                let keyed = Request::get("/bytes/3000").key(key);
+                http.exchange(&keyed).with_context(context)?.verify_bytes(Scene::owner(Some(key)), 3000)?;
+            }
+            let unkeyed = Request::get("/bytes/3000");
+            http.exchange(&unkeyed).with_context(context)?.verify_bytes("base", 3000)?;
+        }
+        let whole = scene
+            .base
+            .journal()
+            .matching(|seen| seen.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > length);
+        ensure!(whole.len() == requests.len() * (n + 1), "{} of them at the baseline", whole.len());
+    }
+    ensure!(agent.counter("head_long")? == 9, "{}", agent.explain());
+    check(&scene, &agent)
+}
+
+/// A key anywhere in a head beyond the window: nobody is given it.
+#[rstest]
+fn a_keyed_head_beyond_the_window_is_reset(#[values(20_000, 60_000)] length: usize) -> Result<()> {
+    let Some(scene) = Scene::open("keyed-beyond", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let carrier = "v".repeat(17_000);
+    for before in [None, Some(None), Some(Some(KEY))] {
+        for part in [usize::MAX, 1000, 7240] {
+            let requests = [
+                filled(Request::get("/never").key(KEY), length, false),
+                filled(Request::get("/never"), length, false).key(KEY),
+                filled(Request::get("/never").key(KEY), length, true),
+                filled(Request::get("/never"), length, true).key(KEY),
+                Request::get("/never").header("baggage", &format!("a={carrier},sidetrack={KEY}")),
+            ];
+            for request in requests {
+                let mut http = scene.http()?;
+                if let Some(key) = before {
+                    http.exchange(&Request::get("/").maybe_key(key))?;
+                }
+                let sent = http.send_in_parts(&request.wire(), part);
+                let answer = sent.and_then(|()| http.response(&request));
+                ensure!(matches!(answer, Err(HttpError::Reset)), "{before:?}, {part}: {answer:?}\n{}", agent.explain());
+            }
+        }
+    }
+    for origin in [&scene.base, &scene.fork, &scene.other] {
+        ensure!(origin.journal().matching(|seen| seen.target == "/never").is_empty(), "{}", origin.name());
+    }
+    ensure!(agent.counter("reset_head_too_long")? >= 45, "{}", agent.explain());
+    check(&scene, &agent)
+}

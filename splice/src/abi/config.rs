@@ -44,7 +44,13 @@ pub struct Carrier {
     pub name: Name,
 }
 
+/// Words of a filter of field names, a power of two: names of common fields that are of no interest pass it rarely.
+pub const FILTER_WORDS: usize = 8;
+
 /// Map `config`, one entry. Carriers stand in the order in which they decide.
+///
+/// The filters belong to the carriers: `carrier::table` makes both. A head cannot be read without them, not even its
+/// framing, so the entry is written before a program is attached.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -56,6 +62,14 @@ pub struct Config {
     pub carriers_len: u32,
     /// Zero.
     pub reserved: [u32; 7],
+    /// First bytes of the field names that matter, by `http::REQUEST` and `http::RESPONSE`.
+    pub fields: [[u64; FILTER_WORDS]; 2],
+    /// Those of the carriers' own headers alone, one word.
+    pub own: u64,
+    /// Those of members of `baggage` that are carriers.
+    pub baggage: u64,
+    /// Those of members of `tracestate` that are carriers.
+    pub tracestate: u64,
     /// The carriers, in the order in which they decide.
     pub carriers: [Carrier; CARRIERS],
 }

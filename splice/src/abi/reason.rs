@@ -88,7 +88,8 @@ reasons! {
     OpaqueTls = "opaque_tls",
     /// The connection became a tunnel (101, or CONNECT): it stays with its owner.
     OpaqueTunnel = "opaque_tunnel",
-    /// A head longer than 16 KiB: reset.
+    /// A head longer than 16 KiB that has a routed key, is for a fork, or cannot be read to its end; or one over 256 KiB:
+    /// reset.
     ResetHeadTooLong = "reset_head_too_long",
     /// A head that cannot be read on a connection that carried HTTP: reset.
     ResetHeadUnreadable = "reset_head_unreadable",
@@ -156,6 +157,8 @@ reasons! {
     ResetLegsFull = "reset_legs_full",
     /// The agent's dial was redirected inside the pod (an `OUTPUT` rule, a mesh): nothing is spliced, reset.
     ResetRedirected = "reset_redirected",
+    /// A head longer than 16 KiB without a routed key: read to its end, it stays with the baseline.
+    HeadLong = "head_long",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

@@ -2,8 +2,15 @@
 
 use thiserror::Error;
 
-use crate::abi::config::{
-    CARRIER_BAGGAGE, CARRIER_HEADER, CARRIER_NONE, CARRIER_TRACESTATE, CARRIERS, Carrier, Config, NAME_MAX, Name,
+use crate::{
+    abi::config::{
+        CARRIER_BAGGAGE, CARRIER_HEADER, CARRIER_NONE, CARRIER_TRACESTATE, CARRIERS, Carrier, Config, FILTER_WORDS,
+        NAME_MAX, Name,
+    },
+    http::{
+        self,
+        swar::{self, ascii, coarse},
+    },
 };
 
 /// The carriers that are read when nothing else is configured, in the order in which they decide.
@@ -90,7 +97,37 @@ pub fn table<T: AsRef<str>>(texts: &[T]) -> Result<Config, CarrierError> {
         config.carriers[i] = carrier;
         config.carriers_len = i as u32 + 1;
     }
+    filters(&mut config);
     Ok(config)
+}
+
+/// Fills in the filters of the names that matter.
+fn filters(config: &mut Config) {
+    config.fields = [http::FIXED; 2];
+    let [request, _] = &mut config.fields;
+    for carrier in &config.carriers[..config.carriers_len as usize] {
+        let word = carrier.name.words[0];
+        // a name too short to fill its slot stands for every slot
+        let short = carrier.len < swar::SLOT_BYTES;
+        let bit = |word| if short { !0 } else { 1 << (swar::slot(word) & 63) };
+        match carrier.kind {
+            CARRIER_BAGGAGE => {
+                config.baggage |= bit(word);
+                swar::note(request, ascii(*b"baggage:"));
+            }
+            CARRIER_TRACESTATE => {
+                config.tracestate |= bit(word);
+                swar::note(request, ascii(*b"tracesta"));
+            }
+            _ => {
+                config.own |= bit(coarse(word));
+                swar::note(request, word);
+                if short {
+                    *request = [!0; FILTER_WORDS];
+                }
+            }
+        }
+    }
 }
 
 /// The carriers that are read when nothing else is configured.

@@ -2,10 +2,10 @@
 
 use super::{
     FLAG_CONNECT, FLAG_HEAD, FLAG_HTTP10, Flow, Head, REQUEST, STATUS_HTTP2, STATUS_INCOMPLETE, STATUS_NOT_HTTP,
-    STATUS_TLS, STATUS_UNREADABLE, field, state,
-    swar::{self, Search, ascii, first as low_bytes},
+    STATUS_TLS, STATUS_UNREADABLE, state,
+    swar::{self, Search, ascii, first as low_bytes, lowest},
 };
-use crate::{abi::config::Config, carrier, window::Window};
+use crate::window::Window;
 
 /// Longest method that is taken for one. The longest registered has 17 bytes.
 const METHOD_MAX: u32 = 32;
@@ -34,7 +34,7 @@ pub const fn is_token(byte: u8) -> bool {
 
 /// Skips blank lines before a request, then decides by the first bytes.
 #[inline(always)]
-pub fn first(head: &mut Head, window: &Window, config: &Config) -> Flow {
+pub fn first(head: &mut Head, window: &Window) -> Flow {
     if head.at >= head.len {
         return head.done(STATUS_INCOMPLETE);
     }
@@ -47,19 +47,23 @@ pub fn first(head: &mut Head, window: &Window, config: &Config) -> Flow {
         return Flow::More;
     }
     if head.kind != REQUEST {
-        head.filters[0] = field::FIXED;
         return status_line(head, window);
     }
     if byte == 0x16 && (head.at + 1 == head.len || word as u16 == 0x0316) {
         return head.done(STATUS_TLS);
     }
-    carrier::filters(config, &mut head.filters);
-    head.filters[0] |= field::FIXED;
     if word & low_bytes(5) == ascii(*b"HEAD \0\0\0") {
         head.flags |= FLAG_HEAD;
     }
     if word == ascii(*b"CONNECT ") {
         head.flags |= FLAG_CONNECT;
+    }
+    // a method of capital letters, and the space behind it, at once
+    let capitals = lowest(swar::not_capital(word) | (1 << 63));
+    if byte.is_ascii_uppercase() && (word >> (capitals * 8)) as u8 == b' ' && head.at + capitals < head.len {
+        head.at += capitals + 1;
+        head.mark = head.at;
+        return head.go(state::TARGET);
     }
     head.go(state::METHOD)
 }
@@ -115,9 +119,13 @@ pub fn version(head: &mut Head, window: &Window) -> Flow {
     if head.stop < head.mark + 10 {
         return head.done(STATUS_NOT_HTTP);
     }
-    if matches!(window.byte(head.stop - 1), b'\r' | b' ' | b'\t') {
+    let blank = |at: u32| matches!(window.byte(at), b'\r' | b' ' | b'\t');
+    if blank(head.stop - 1) {
         head.stop -= 1;
-        return Flow::More;
+        // mostly the carriage return of the line end
+        if head.stop < head.mark + 10 || blank(head.stop - 1) {
+            return Flow::More;
+        }
     }
     if window.byte(head.stop - 9) != b' ' {
         return head.done(STATUS_NOT_HTTP);

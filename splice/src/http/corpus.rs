@@ -184,6 +184,22 @@ pub fn heads() -> Vec<(u32, Vec<u8>)> {
     heads.into_iter().map(|(kind, text)| (kind, text.into_bytes())).collect()
 }
 
+/// Requests whose heads are longer than the window.
+#[must_use]
+pub fn long_heads() -> Vec<Vec<u8>> {
+    let (value, lines) = ("v".repeat(HEAD_MAX), "X-Filler: 0123456789\r\n".repeat(900));
+    let mut heads: Vec<String> = [HEAD_MAX + 1, HEAD_MAX + 2, 17_000, 20_000, 40_000, 100_000].map(long).to_vec();
+    for line in ["Cookie", "x", "baggage", "tracestate", "x-sidetrack-key", "Content-Length", "Connection"] {
+        heads.push(format!("POST / HTTP/1.1\r\nContent-Length: 7\r\n{line}: {value}\r\nbaggage: sidetrack=k1\r\n\r\n"));
+        heads
+            .push(format!("POST / HTTP/1.1\r\nContent-Length: 7\r\n {line}: {value}\r\nbaggage: sidetrack=k1\r\n\r\n"));
+        heads.push(format!("HEAD / HTTP/1.0\r\nbaggage: sidetrack=k1\r\n{lines}{line}: close\r\n 8\r\n\r\n"));
+    }
+    heads.push(format!("GET /{value} HTTP/1.1\r\nbaggage: sidetrack=k1\r\n\r\n"));
+    heads.push(format!("GET / HTTP/1.1\r\nCookie: {value}{value}{value}\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    heads.into_iter().map(String::into_bytes).collect()
+}
+
 /// Chunked bodies: whole ones, unfinished ones, and what is none.
 #[must_use]
 pub fn chunked() -> Vec<Vec<u8>> {

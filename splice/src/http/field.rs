@@ -1,10 +1,14 @@
 //! Which field a line is.
 
+use core::hint::black_box;
+
 use super::{
-    FLAG_UPGRADE, Flow, Head, REQUEST, begin, state,
+    FLAG_KEEP_ALIVE, FLAG_UPGRADE, Flow, Head, REQUEST, begin, state,
     swar::{self, ascii, first, lower},
-    value::is_space,
+    value::{self, is_space},
 };
+#[cfg(any(test, feature = "std"))]
+use crate::abi::config::FILTER_WORDS;
 use crate::{
     abi::config::{CARRIER_HEADER, CARRIERS, Config},
     carrier,
@@ -45,25 +49,53 @@ pub const TE_OTHER: u32 = 2;
 /// `chunked` was followed by another: whatever comes, this cannot be read.
 pub const TE_BAD: u32 = 3;
 
-/// The filter's bits of the names that [`name`] knows.
-pub const FIXED: u64 = {
+/// The filter of the names that every head may have.
+#[cfg(any(test, feature = "std"))]
+pub const FIXED: [u64; FILTER_WORDS] = {
     let names = [b"content-", b"transfer", b"connecti", b"expect: ", b"upgrade:"];
-    let mut filter = 0;
+    let mut filter = [0; FILTER_WORDS];
     let mut i = 0;
     while i < names.len() {
-        filter |= 1 << swar::slot(swar::coarse(ascii(*names[i])));
+        swar::note(&mut filter, ascii(*names[i]));
         i += 1;
     }
     filter
 };
 
+/// Reads a line that passed the filter, if it is one of those that heads often have, written as they always are: a
+/// `Content-Length` of few digits, a `Connection` that says one thing. Whether it was, or a field of no interest.
+#[inline(always)]
+pub fn plain(head: &mut Head, window: &Window, config: &Config, word: u64) -> bool {
+    let (mark, limit) = (head.mark, head.limit);
+    if word == ascii(*b"content-") {
+        if lower(window.eight(mark + 7)) != ascii(*b"-length:") {
+            return config.own >> (swar::slot(swar::coarse(word)) & 63) & 1 == 0
+                && lower(window.eight(mark + 6)) != ascii(*b"t-length");
+        }
+        let from = mark + 15 + u32::from(window.byte(mark + 15) == b' ');
+        let digits = limit.wrapping_sub(from);
+        if digits.wrapping_sub(1) >= 8 {
+            return false;
+        }
+        let Some(number) = swar::number(window.eight(from), digits) else { return false };
+        head.last = FRAMING;
+        value::length(head, number);
+        return true;
+    }
+    let kept = word == ascii(*b"connecti")
+        && lower(window.eight(mark + 8)) == ascii(*b"on: keep")
+        && lower(window.eight(mark + 14)) == ascii(*b"ep-alive")
+        && limit == mark + 22;
+    if kept {
+        head.last = FRAMING;
+        head.flags |= FLAG_KEEP_ALIVE;
+    }
+    kept
+}
+
 /// Compares the name of a line with those that every head may have.
 #[inline(always)]
 pub fn name(head: &mut Head, window: &Window) -> Flow {
-    // the carriage return before the line end
-    if window.byte(head.limit.wrapping_sub(1)) == b'\r' {
-        head.limit -= 1;
-    }
     let mark = head.mark;
     let word = lower(window.eight(mark));
     let (field, len) = if word == ascii(*b"content-") && lower(window.eight(mark + 6)) == ascii(*b"t-length") {
@@ -129,12 +161,29 @@ pub fn own(head: &mut Head, window: &Window, config: &Config) -> Flow {
         return resume(head);
     }
     head.field = OWN;
-    let index = carrier::candidate(config, CARRIER_HEADER, head.index, lower(window.eight(head.mark)));
-    if index as usize >= CARRIERS {
+    let word = window.eight(head.mark);
+    if config.own >> (swar::slot(swar::coarse(word)) & 63) & 1 == 0 {
         return resume(head);
     }
-    head.index = index;
-    head.go(state::MATCH)
+    if candidate(head, config, CARRIER_HEADER, lower(word)) { head.go(state::MATCH) } else { resume(head) }
+}
+
+/// Goes on from number `index` to the first carrier of `kind` whose name begins with `word`. Whether there is one.
+#[inline(always)]
+pub fn candidate(head: &mut Head, config: &Config, kind: u32, word: u64) -> bool {
+    let mut n = 0;
+    while n < CARRIERS {
+        n += 1;
+        let head = black_box(&mut *head);
+        if head.index as usize >= CARRIERS {
+            break;
+        }
+        if carrier::begins(config, kind, head.index, word) {
+            return true;
+        }
+        head.index += 1;
+    }
+    false
 }
 
 /// Compares a whole name, of a header or of a list's member, with carrier number `index`.

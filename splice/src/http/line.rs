@@ -1,22 +1,23 @@
 //! Finding lines, and the end of the head.
 
+use core::hint::black_box;
+
 use super::{
     BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_REST, FLAG_HTTP10, Flow, Head, REQUEST, SEEN_FAULT, SEEN_LENGTH,
     STATUS_COMPLETE, STATUS_INCOMPLETE, STATUS_UNREADABLE, field, state,
-    swar::{self, Search},
+    swar::{self, Search, lower},
 };
-use crate::window::Window;
+use crate::{abi::config::Config, window::Window};
 
-/// Searches that one step makes: each finds a line, or that a block has no line end.
-const SEARCHES: usize = 4;
-
-/// Finds the ends of lines, up to the first line that is worth a closer look. What a line is gets decided when all of
-/// it is there.
+/// Finds the ends of lines, up to the first one that needs more than a short look. What a line is gets decided when all
+/// of it is there. Makes `N` searches at most: each finds a line, or that a block has no line end.
 #[inline(always)]
-pub fn end(head: &mut Head, window: &Window) -> Flow {
+pub fn end<const N: usize>(head: &mut Head, window: &Window, config: &Config) -> Flow {
+    let filter = &config.fields[head.kind as usize & 1];
     let mut n = 0;
-    while n < SEARCHES {
+    while n < N {
         n += 1;
+        let head = black_box(&mut *head);
         let end = match swar::find(window, head.at, b'\n', b'\n') {
             Search::At(end) if end < head.len => end,
             Search::From(at) if at < head.len => {
@@ -30,10 +31,14 @@ pub fn end(head: &mut Head, window: &Window) -> Flow {
         head.at = end + 1;
         let word = window.eight(start);
         let byte = word as u8;
+        if byte > b' ' && !swar::passes(filter, word) {
+            head.last = field::OTHER;
+            continue;
+        }
         // an empty line, a carriage return alone, or white space
         if byte <= b' ' {
             if start == end || (start + 1 == end && byte == b'\r') {
-                head.end = end + 1;
+                head.end = head.slid + end + 1;
                 return finish(head);
             }
             if byte == b' ' || byte == b'\t' {
@@ -41,19 +46,40 @@ pub fn end(head: &mut Head, window: &Window) -> Flow {
             }
         }
         head.last = field::OTHER;
-        if head.filters[0] >> swar::slot(swar::coarse(word)) & 1 != 0 {
-            head.mark = start;
-            head.limit = end;
+        head.mark = start;
+        // without the carriage return before the line end
+        head.limit = end;
+        let head = black_box(&mut *head);
+        let end = head.limit;
+        head.limit = if window.byte(end.wrapping_sub(1)) == b'\r' { end - 1 } else { end };
+        if !field::plain(head, window, config, lower(word)) {
             return head.go(state::NAME);
         }
     }
     Flow::More
 }
 
+/// Steps over the rest of a line.
+#[inline(always)]
+pub fn rest(head: &mut Head, window: &Window) -> Flow {
+    match swar::find(window, head.at, b'\n', b'\n') {
+        Search::At(end) if end < head.len => {
+            head.line = end + 1;
+            head.at = end + 1;
+            head.go(state::LINE)
+        }
+        Search::From(at) if at < head.len => {
+            head.at = at;
+            Flow::More
+        }
+        _ => head.done(STATUS_INCOMPLETE),
+    }
+}
+
 /// A line that begins with white space goes on with the one before it (`obs-fold`, RFC 9112, section 5.2). Behind the
 /// first line of a head it is the classic way to hide a field (section 2.2).
 #[inline(always)]
-const fn fold(head: &mut Head) -> Flow {
+pub const fn fold(head: &mut Head) -> Flow {
     match head.last {
         field::START | field::FRAMING => head.fault(),
         field::CARRIER => {

@@ -1,5 +1,7 @@
 //! Values that are lists, separated by commas.
 
+use core::hint::black_box;
+
 use super::{
     FLAG_CLOSE, FLAG_EXPECT, FLAG_KEEP_ALIVE, Flow, Head,
     field::{self, resume},
@@ -8,17 +10,40 @@ use super::{
     value::is_space,
 };
 use crate::{
-    abi::config::{CARRIER_BAGGAGE, CARRIER_TRACESTATE, CARRIERS, Config},
-    carrier,
+    abi::config::{CARRIER_BAGGAGE, CARRIER_TRACESTATE, Config},
     window::Window,
 };
 
-/// Members that one step can step over.
-pub const MEMBERS: usize = 4;
+/// Whether the head is at the members of a list.
+#[inline(always)]
+pub const fn within(head: &Head) -> bool {
+    head.state == state::SKIP || head.state == state::ITEM
+}
+
+/// Steps over members, `N` at most, up to the first one that may be a carrier.
+#[inline(always)]
+pub fn members<const N: usize>(head: &mut Head, window: &Window, config: &Config) -> Flow {
+    let mut n = 0;
+    while n < N {
+        n += 1;
+        let head = black_box(&mut *head);
+        if head.state == state::SKIP {
+            skip(head, window);
+        }
+        let head = black_box(&mut *head);
+        if head.state == state::ITEM {
+            item(head, window, config);
+        }
+        if !within(head) {
+            break;
+        }
+    }
+    Flow::More
+}
 
 /// Finds the start of a member, and looks at it.
 #[inline(always)]
-pub fn item(head: &mut Head, window: &Window) -> Flow {
+fn item(head: &mut Head, window: &Window, config: &Config) -> Flow {
     if head.at < head.limit && between(window.byte(head.at)) {
         head.at += 1;
     }
@@ -32,8 +57,8 @@ pub fn item(head: &mut Head, window: &Window) -> Flow {
     }
     match head.field {
         field::BAGGAGE | field::TRACESTATE => {
-            let filter = if head.field == field::BAGGAGE { head.filters[1] } else { head.filters[2] };
-            if filter >> swar::slot(word) & 1 != 0 {
+            let filter = if head.field == field::BAGGAGE { config.baggage } else { config.tracestate };
+            if filter >> (swar::slot(word) & 63) & 1 != 0 {
                 head.mark = at;
                 head.index = 0;
                 return head.go(state::MEMBER);
@@ -87,12 +112,8 @@ const fn ends(head: &Head, window: &Window, at: u32) -> bool {
 #[inline(always)]
 pub fn member(head: &mut Head, window: &Window, config: &Config) -> Flow {
     let kind = if head.field == field::BAGGAGE { CARRIER_BAGGAGE } else { CARRIER_TRACESTATE };
-    let index = carrier::candidate(config, kind, head.index, window.eight(head.mark));
-    if index as usize >= CARRIERS {
-        return head.go(state::SKIP);
-    }
-    head.index = index;
-    head.go(state::MATCH)
+    let found = field::candidate(head, config, kind, window.eight(head.mark));
+    head.go(if found { state::MATCH } else { state::SKIP })
 }
 
 /// Steps over white space behind a name, to the equals sign.
@@ -132,7 +153,7 @@ pub fn until(head: &mut Head, window: &Window) -> Flow {
 
 /// Steps over the rest of a member.
 #[inline(always)]
-pub fn skip(head: &mut Head, window: &Window) -> Flow {
+fn skip(head: &mut Head, window: &Window) -> Flow {
     match swar::find(window, head.at, b',', b',') {
         Search::At(end) if end < head.limit => {
             head.at = end + 1;

@@ -2,6 +2,7 @@
 
 mod carriers;
 mod framing;
+mod long;
 mod properties;
 mod reference;
 

@@ -57,11 +57,7 @@ pub fn digits(head: &mut Head, window: &Window) -> Flow {
     let mut i = 0;
     while i < 8 {
         if head.mark >= head.stop {
-            if head.seen & SEEN_LENGTH != 0 && head.length != head.number {
-                head.fault();
-            }
-            head.seen |= SEEN_LENGTH;
-            head.length = head.number;
+            length(head, head.number);
             return resume(head);
         }
         let digit = (word as u8).wrapping_sub(b'0');
@@ -76,6 +72,16 @@ pub fn digits(head: &mut Head, window: &Window) -> Flow {
         i += 1;
     }
     Flow::More
+}
+
+/// Takes the number of a `Content-Length` in.
+#[inline(always)]
+pub const fn length(head: &mut Head, number: u64) {
+    if head.seen & SEEN_LENGTH != 0 && head.length != number {
+        head.fault();
+    }
+    head.seen |= SEEN_LENGTH;
+    head.length = number;
 }
 
 /// Takes a key as it stands, if it is valid.
@@ -95,8 +101,13 @@ pub fn key(head: &mut Head, found: &mut Found, window: &Window) -> Flow {
     let mut bad = 0;
     let mut escaped = 0;
     for (i, part) in found.keys[index].key.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let word = window.eight(head.mark + i as u32 * 8);
-        let mask = first(len.saturating_sub(i as u32 * 8));
+        let before = i as u32 * 8;
+        if before >= len {
+            *part = [0; 8];
+            continue;
+        }
+        let word = window.eight(head.mark + before);
+        let mask = first(len - before);
         bad |= swar::not_key(word) & mask;
         escaped |= swar::equal(word, b'%') & mask;
         *part = (word & mask).to_le_bytes();

@@ -193,3 +193,39 @@ fn a_response_carries_no_key() {
     let (head, _) = read(b"HTTP/1.1 200 OK\r\nbaggage: sidetrack=k1\r\n\r\n", RESPONSE, &default_carriers());
     assert_eq!((head.status, head.found, head.invalid), (STATUS_COMPLETE, 0, 0));
 }
+
+#[test]
+fn fields_that_heads_often_have_do_not_pass_the_filter() {
+    let config = default_carriers();
+    for name in [
+        "Host: a",
+        "User-Agent:",
+        "Accept: ",
+        "Accept-Encoding:",
+        "Accept-Language:",
+        "Authorization:",
+        "Cookie: a=b",
+        "X-Request-Id:",
+        "X-Forwarded-For:",
+        "Traceparent:",
+        "Cache-Control:",
+        "Referer:",
+        "Origin: http",
+        "If-None-Match:",
+        "Server: a",
+        "Date: Mon",
+        "Last-Modified:",
+        "ETag: 12",
+        "Set-Cookie:",
+        "Vary: a,b",
+        "Location:",
+        "Access-Control-",
+    ] {
+        let word = u64::from_le_bytes(
+            name.as_bytes()[..7].iter().copied().chain([b' ']).collect::<Vec<_>>().try_into().expect("eight"),
+        );
+        for kind in [REQUEST, RESPONSE] {
+            assert!(!swar::passes(&config.fields[kind as usize], word), "{name} {kind}");
+        }
+    }
+}
