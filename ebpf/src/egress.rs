@@ -325,7 +325,9 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         return STOLEN;
     }
     // From here to the next commit this CPU alone changes the connection and its legs.
-    if out.state.flags & CONN_DIVERTED == 0 && !open::original(c, &out.key.conn, out.now) {
+    let stamps = options::stamps(skb, &out.packet);
+    let seen = stamps.map_or(0, |s| s.ecr);
+    if out.state.flags & CONN_DIVERTED == 0 && !open::original(c, &out.key.conn, out.now, seen) {
         return reset(out, Reason::ResetLegsFull);
     }
     if cold {
@@ -345,7 +347,6 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let Some(new) = legs::find(&out.key.conn, &new_ref) else {
         return reset(out, Reason::ResetLegGone);
     };
-    let stamps = options::stamps(skb, &out.packet);
     // SAFETY: map values; ingress reads each field by itself, and the new leg's backend has nothing to say before it
     // gets this segment.
     unsafe {

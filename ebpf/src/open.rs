@@ -153,9 +153,10 @@ pub fn said(packed: i64) -> Said {
     Said { mss: packed as u16, wscale: (packed >> 16) as u8, options: (packed >> 24) as u8 }
 }
 
-/// Makes the record of the original leg, when another is about to stand beside it. False: no room.
+/// Makes the record of the original leg, when another is about to stand beside it, and the client has `seen` this time of its
+/// clock. False: no room.
 #[inline(always)]
-pub fn original(c: *const Connection, conn: &Tuple, now: u64) -> bool {
+pub fn original(c: *const Connection, conn: &Tuple, now: u64, seen: u32) -> bool {
     let Some(fresh) = LEG.get_ptr_mut(0) else { return false };
     // SAFETY: scratch memory that nothing else uses meanwhile; a map value, fields of it that do not change.
     let leg = unsafe {
@@ -169,6 +170,7 @@ pub fn original(c: *const Connection, conn: &Tuple, now: u64) -> bool {
     leg.kind = LEG_BASELINE;
     leg.state = STATE_OWNER;
     leg.active = now;
+    leg.ts_nxt = seen;
     LEGS.insert(conn, &*leg, 0).is_ok()
 }
 
