@@ -128,11 +128,10 @@ pub fn end(c: *mut Connection, out: &mut Out, status: u32) -> i64 {
     }
     decide(c);
     match out.step {
-        STEP_MORE => {
+        STEP_MORE | STEP_STAY => {
             count(Reason::HeadLong);
-            0
+            i64::from(out.step == STEP_STAY)
         }
-        STEP_STAY => 1,
         // the baseline's leg is gone
         _ => reset(out, Reason::ResetHeadTooLong),
     }
