@@ -34,9 +34,12 @@ fn lose(out: &mut In) -> i64 {
     1
 }
 
-/// Puts the bytes of the head into the window: what was gathered, then this segment's. Returns how many, 0 on failure.
-#[inline(always)]
-fn fill(skb: *mut __sk_buff, w: &In) -> u32 {
+/// Puts the bytes of the head into the window: what was gathered, then this segment's, `most` of them. Returns how many, 0 on
+/// failure.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fill_response(skb: *mut __sk_buff, most: u32) -> u32 {
+    let Some(w) = scratch() else { return 0 };
     let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
     let prefix = w.state.partial;
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
@@ -54,6 +57,7 @@ fn fill(skb: *mut __sk_buff, w: &In) -> u32 {
     }
     let left = w.end - at;
     let room = HEAD_MAX as u64 - u64::from(prefix);
+    let room = if room < u64::from(most) { room } else { u64::from(most) };
     let n = if left < room { left } else { room };
     let from = w.packet.payload_at + (at - w.start) as u32;
     if !scan::load_window(skb, from, prefix, n as u32) {
@@ -128,11 +132,17 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
     if w.state.response.state != FRAMING_HEAD {
         return 1;
     }
-    let len = fill(skb, w);
+    let mut len = fill_response(skb, scan::AT_FIRST);
+    let mut status = scan::scan_head(0, len, http::RESPONSE);
+    let there = w.end - w.state.response.pos;
+    if status == STATUS_INCOMPLETE && u64::from(len) < there && (len as usize) < HEAD_MAX {
+        len = fill_response(skb, HEAD_MAX as u32);
+        status = scan::scan_head(0, len, http::RESPONSE);
+    }
     if len == 0 {
         return lose(w);
     }
-    match scan::scan_head(0, len, http::RESPONSE) {
+    match status {
         STATUS_COMPLETE => consume(c, w),
         STATUS_INCOMPLETE if (len as usize) < HEAD_MAX => {
             // SAFETY: the value's bytes are the window's, which is valid.

@@ -127,10 +127,11 @@ pub extern "C" fn find_route(service: u32) -> u32 {
     0
 }
 
-/// Puts the bytes of the head into the window: what was gathered, then this segment's. Returns how many, 0 on failure.
+/// Puts the bytes of the head into the window: what was gathered, then this segment's, `most` of them. Returns how many, 0 on
+/// failure.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn fill_request(skb: *mut __sk_buff) -> u32 {
+pub extern "C" fn fill_request(skb: *mut __sk_buff, most: u32) -> u32 {
     let Some(out) = scratch() else { return 0 };
     let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
     let prefix = out.state.partial;
@@ -146,6 +147,7 @@ pub extern "C" fn fill_request(skb: *mut __sk_buff) -> u32 {
     let at = out.state.request.pos + u64::from(prefix);
     let left = out.end.wrapping_sub(at);
     let room = HEAD_MAX as u64 - (u64::from(prefix) & (HEAD_MAX as u64 - 1));
+    let room = if room < u64::from(most) { room } else { u64::from(most) };
     let n = if left < room { left } else { room };
     if n == 0 || at < out.start {
         return 0;
@@ -392,11 +394,16 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
             status => long::end(c, out, status),
         };
     }
-    let len = fill_request(skb);
+    let mut len = fill_request(skb, scan::AT_FIRST);
+    let mut status = scan::scan_head(0, len, http::REQUEST);
+    let there = out.end - out.state.request.pos;
+    if status == STATUS_INCOMPLETE && u64::from(len) < there && (len as usize) < HEAD_MAX {
+        len = fill_request(skb, HEAD_MAX as u32);
+        status = scan::scan_head(0, len, http::REQUEST);
+    }
     if len == 0 {
         return reset(out, Reason::ErrLoad);
     }
-    let status = scan::scan_head(0, len, http::REQUEST);
     match status {
         STATUS_INCOMPLETE if len as usize >= HEAD_MAX => {
             out.state.partial = len;

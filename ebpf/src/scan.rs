@@ -33,6 +33,10 @@ pub struct Work {
     room: [u8; VALUE_MAX - PARTS],
 }
 
+/// How many bytes are copied into the window at first: most heads, and not the body behind them. If the head does not end
+/// there, it is read again from all that there is.
+pub const AT_FIRST: u32 = 2048;
+
 /// Scratch memory for one head, of either direction: egress and ingress of one CPU do not interrupt each other.
 #[btf_map(name = "scratch_head")]
 pub static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
