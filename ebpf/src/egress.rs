@@ -22,7 +22,7 @@ use crate::{
     forward::{self, GONE},
     hold, legs,
     maps::{CONNECTIONS, DIALS, HEADS, OUT, OUTWARD, Out},
-    mem, open, options, requests as req,
+    mem, open, options, plain, requests as req,
     skb::{self, PASS, STOLEN},
     turn,
 };
@@ -85,6 +85,13 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     }
     out.start = start;
     out.end = end;
+    if matches!(place, Place::Read)
+        && now.flags & CONN_DIVERTED == 0
+        && flags & (flag::FIN | flag::RST) == 0
+        && plain::plain_request(skb, c) != 0
+    {
+        return PASS;
+    }
     // SAFETY: as above; what was copied is checked at commit.
     unsafe {
         let (generation, state) = atomic::generation(&raw const (*c).generation, &raw const (*c).now);

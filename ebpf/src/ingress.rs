@@ -19,7 +19,7 @@ use crate::{
     atomic,
     count::count,
     maps::{CONNECTIONS, IN, INWARD, In, LEGS},
-    mem, open, options, replies,
+    mem, open, options, plain, replies,
     skb::{self, PASS, SHOT},
     turn,
 };
@@ -104,11 +104,18 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
     }
     let start = seq::extend(resp.next, p.seq);
     let end = start + u64::from(p.len);
-    if p.flags & (flag::FIN | flag::RST) == 0 && (!held || start == end) && resp.place(start, end) == Place::Pass {
-        w.end = end;
-        w.ack = p.ack;
-        passed(w, c);
-        return PASS;
+    w.start = start;
+    w.end = end;
+    w.ack = p.ack;
+    if p.flags & (flag::FIN | flag::RST) == 0 && (!held || start == end) {
+        let place = resp.place(start, end);
+        if place == Place::Pass {
+            passed(w, c);
+            return PASS;
+        }
+        if place == Place::Read && plain::plain_response(skb, c) != 0 {
+            return PASS;
+        }
     }
     if held && p.span() != 0 {
         count(Reason::HeldKept);
@@ -122,9 +129,6 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
         return PASS;
     }
     w.key.conn = w.leg;
-    w.start = start;
-    w.end = end;
-    w.ack = p.ack;
     w.again = 0;
     FOLLOW
 }
@@ -209,7 +213,7 @@ pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
 
 /// Notes what a segment passes to the client, and what it acknowledges.
 #[inline(always)]
-fn passed(w: &In, c: *mut Connection) {
+pub fn passed(w: &In, c: *mut Connection) {
     // SAFETY: numbers of a map value that only grow.
     unsafe {
         atomic::raise(&raw mut (*c).resp.next, w.end);

@@ -23,6 +23,7 @@ mod maps;
 mod mem;
 mod open;
 mod options;
+mod plain;
 mod replies;
 mod requests;
 mod scan;

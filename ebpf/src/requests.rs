@@ -214,7 +214,7 @@ pub extern "C" fn decide(c: *mut Connection) -> u32 {
 
 /// What the head in the window says about the stream behind it.
 #[inline(always)]
-fn facts(head: &Head) -> Facts {
+pub fn facts(head: &Head) -> Facts {
     Facts {
         length: if head.body == BODY_LENGTH { head.length } else { 0 },
         chunked: head.body == BODY_CHUNKED,

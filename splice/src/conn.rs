@@ -82,6 +82,18 @@ impl ConnState {
         }
     }
 
+    /// Whether a head is due at `start`, in order, on a connection that only the baseline has served, with nothing else pending.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain_head(&self, start: u64) -> bool {
+        self.phase == PHASE_WATCH
+            && self.flags & !CONN_HTTP == 0
+            && self.partial == 0
+            && self.request.state == FRAMING_HEAD
+            && self.request.pos == start
+            && self.next == start
+    }
+
     /// Notes that everything before `end` was passed on.
     #[inline(always)]
     pub fn passed(&mut self, end: u64) {

@@ -41,6 +41,13 @@ impl RespState {
         }
     }
 
+    /// Whether a head is due at `start`, in order.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain_head(&self, start: u64) -> bool {
+        self.partial == 0 && self.response.state == FRAMING_HEAD && self.response.pos == start && self.next == start
+    }
+
     /// Nobody knows any more where a response ends: the connection stays with its owner.
     #[inline(always)]
     pub fn lose(&mut self) {

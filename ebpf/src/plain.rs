@@ -1,0 +1,113 @@
+//! The two most common segments that are read: one head of a request that stays with the baseline, and one of its response, on
+//! a connection that no other leg has served. The same reader and the same rules as for all others, with fewer calls and
+//! copies: half the time.
+
+use aya_ebpf::bindings::__sk_buff;
+use sidetrack_splice::{
+    abi::{reason::Reason, record::Connection},
+    http::{self, BODY_CHUNKED, BODY_LENGTH, BODY_REST, FLAG_CONNECT, STATUS_COMPLETE},
+    reply,
+};
+
+use crate::{
+    atomic,
+    count::count,
+    ingress,
+    maps::{IN, OUT},
+    requests,
+    scan::{self, WORK},
+    skb,
+};
+
+/// Reads the bytes of a segment, `len` of them at `at` in the frame, as one head. False: it does not end in the first of them.
+#[inline(always)]
+fn read(skb: *mut __sk_buff, at: u32, len: u64, kind: u32) -> bool {
+    let n = if len < u64::from(scan::AT_FIRST) { len as u32 } else { scan::AT_FIRST };
+    scan::load_window(skb, at, 0, n) && scan::scan_head(0, n, kind) == STATUS_COMPLETE
+}
+
+/// Takes in a segment that is a head without any key, and its body. Zero: it is something else, and nothing was done.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn plain_request(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
+    let Some(out) = OUT.get_ptr(0) else { return 0 };
+    if c.is_null() {
+        return 0;
+    }
+    // SAFETY: a per-CPU value that nothing else uses meanwhile; a map value: what is read is checked by the claim.
+    let (out, (generation, now)) =
+        unsafe { (&*out, atomic::generation(&raw const (*c).generation, &raw const (*c).now)) };
+    // SAFETY: as above.
+    if !unsafe { (*now).plain_head(out.start) }
+        || !read(skb, out.packet.payload_at, out.end - out.start, http::REQUEST)
+    {
+        return 0;
+    }
+    let Some(work) = WORK.get_ptr(0) else { return 0 };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let head = unsafe { &(*work).head };
+    let facts = requests::facts(head);
+    let behind = out.start + u64::from(head.end);
+    if head.found | head.invalid | head.duplicate | (head.flags & FLAG_CONNECT) != 0
+        || facts.chunked
+        || behind.saturating_add(facts.length) < out.end
+    {
+        return 0;
+    }
+    let active = skb::now();
+    // SAFETY: a map value, whose state is written between claim and publication.
+    unsafe {
+        if !atomic::claim(&raw mut (*c).generation, generation) {
+            return 0;
+        }
+        let now = &mut (*c).now;
+        now.consume(&facts, behind, out.end);
+        now.passed(out.end);
+        now.active = active;
+        atomic::publish(&raw mut (*c).generation);
+    }
+    count(Reason::HeadBaseline);
+    1
+}
+
+/// Takes in a segment that is the head of a final response, and its body. Zero: it is something else, and nothing was done.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn plain_response(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
+    let Some(w) = IN.get_ptr(0) else { return 0 };
+    if c.is_null() {
+        return 0;
+    }
+    // SAFETY: a per-CPU value that nothing else uses meanwhile; a map value: what is read is checked by the claim, and a request
+    // is noted before its owner can answer it.
+    let (w, (generation, resp), asked, heads) = unsafe {
+        let copy = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
+        (&*w, copy, (*c).now.asked, (*c).now.head_bits)
+    };
+    // SAFETY: as above.
+    let (plain, answered) = unsafe { ((*resp).plain_head(w.start), (*resp).answered) };
+    if !plain || asked == answered || !read(skb, w.packet.payload_at, w.end - w.start, http::RESPONSE) {
+        return 0;
+    }
+    let Some(work) = WORK.get_ptr(0) else { return 0 };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let head = unsafe { &(*work).head };
+    let body = http::response_body(head, heads >> (answered & 63) & 1 != 0);
+    let length = if body == BODY_LENGTH { head.length } else { 0 };
+    let behind = w.start + u64::from(head.end);
+    if head.code < 200 || body == BODY_CHUNKED || body == BODY_REST || behind.saturating_add(length) < w.end {
+        return 0;
+    }
+    // SAFETY: a map value, whose state is written between claim and publication.
+    unsafe {
+        if !atomic::claim(&raw mut (*c).answering, generation) {
+            return 0;
+        }
+        let facts = reply::Facts { code: head.code, length, chunked: false, rest: false };
+        (*c).resp.consume(&facts, behind);
+        atomic::publish(&raw mut (*c).answering);
+    }
+    count(Reason::ResponseComplete);
+    ingress::passed(w, c);
+    1
+}
