@@ -192,7 +192,8 @@ pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
         return SHOT;
     }
     let numbers = seq::to_client(l, Numbers { seq: p.seq, ack: p.ack });
-    w.key.conn = l.conn;
+    // SAFETY: a map value, which does not change.
+    unsafe { mem::copy(&raw mut w.key.conn, &raw const l.conn) };
     w.start = seq::extend(resp.next, numbers.seq);
     w.end = w.start + u64::from(p.len);
     w.ack = numbers.ack;

@@ -100,15 +100,16 @@ pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags
 #[inline(always)]
 pub fn stamps(skb: *mut __sk_buff, p: &Packet) -> Option<Stamps> {
     let len = p.options_len();
-    let mut w = [0_u32; 3];
-    if len < 12 || !skb::load(skb, p.tcp_at + 20, &mut w) {
+    if len < 12 {
         return None;
     }
+    let mut w = skb::words::<3>(skb, p.tcp_at + 20)?;
     if w[0] != TIMESTAMP_ALONE {
         let at = walk(skb, p.tcp_at, len);
-        if at == 0 || !skb::load(skb, at - 4, &mut w) {
+        if at == 0 {
             return None;
         }
+        w = skb::words::<3>(skb, at - 4)?;
     }
     Some(Stamps { val: u32::from_be(w[1]), ecr: u32::from_be(w[2]) })
 }
@@ -134,47 +135,55 @@ pub extern "C" fn fit_options(skb: *mut __sk_buff, p: *const Packet, leg: *const
     }
     // SAFETY: scratch memory, and a map value whose fields egress changes one by one.
     let (p, leg) = unsafe { (&*p, &*leg) };
-    u32::from(fit(skb, p, leg, inward != 0))
+    u32::from(fit(skb, p, leg, inward != 0).is_some())
 }
 
 #[inline(always)]
-fn fit(skb: *mut __sk_buff, p: &Packet, leg: &Leg, inward: bool) -> bool {
+fn fit(skb: *mut __sk_buff, p: &Packet, leg: &Leg, inward: bool) -> Option<()> {
     let len = p.options_len();
     if len == 0 {
-        return true;
+        return Some(());
     }
     let sack = if inward { leg.cs_off.wrapping_neg() } else { leg.ss_off.wrapping_neg() };
-    let stamped = leg.options & OPT_TIMESTAMP != 0;
-    let mut at = p.tcp_at + 24;
-    let mut w = [0_u32; 3];
-    let alone = len >= 12 && skb::load(skb, at - 4, &mut w) && w[0] == TIMESTAMP_ALONE;
-    if !alone {
-        // Odd ones are taken out: the checksum goes by two bytes.
-        at = walk(skb, p.tcp_at, len);
-        if !stamped || (at != 0 && (at - p.tcp_at) & 1 != 0) {
-            return edit_options(skb, p.tcp_at, len, STRIP_TIMESTAMP, sack) >= 0;
+    let edit = |flags, sack| (edit_options(skb, p.tcp_at, len, flags, sack) >= 0).then_some(());
+    if len >= 12 {
+        let w = skb::words::<3>(skb, p.tcp_at + 20)?;
+        if w[0] == TIMESTAMP_ALONE {
+            restamp(skb, p, leg, inward, p.tcp_at + 24, w)?;
+            return if len == 12 || sack == 0 { Some(()) } else { edit(0, sack) };
         }
-        if at != 0 && !skb::load(skb, at - 4, &mut w) {
-            return false;
-        }
+    }
+    if leg.options & OPT_TIMESTAMP == 0 {
+        return edit(STRIP_TIMESTAMP, sack);
+    }
+    let at = walk(skb, p.tcp_at, len);
+    // Odd ones are taken out: the checksum goes by two bytes.
+    if at != 0 && (at - p.tcp_at) & 1 != 0 {
+        return edit(STRIP_TIMESTAMP, sack);
     }
     if at != 0 {
-        let new = if stamped {
-            let s = Stamps { val: u32::from_be(w[1]), ecr: u32::from_be(w[2]) };
-            let s = if inward { seq::stamps_to_client(leg, s) } else { seq::stamps_to_leg(leg, s) };
-            [w[0], s.val.to_be(), s.ecr.to_be()]
-        } else {
-            [NOPS; 3]
-        };
-        let mut diff = Diff::new();
-        diff.word(w[0], new[0]);
-        diff.word(w[1], new[1]);
-        diff.word(w[2], new[2]);
-        let diff = diff.sum();
-        // The original leg's own clock is the client's view, mostly.
-        if diff != 0 && !(skb::store(skb, at - 4, &new, 0) && skb::fix_options(skb, p.tcp_at, diff)) {
-            return false;
-        }
+        let w = skb::words::<3>(skb, at - 4)?;
+        restamp(skb, p, leg, inward, at, w)?;
     }
-    (alone && len == 12) || sack == 0 || edit_options(skb, p.tcp_at, len, 0, sack) >= 0
+    if sack == 0 { Some(()) } else { edit(0, sack) }
+}
+
+/// Rewrites the timestamps at `at`; `w` is the word before them, and they. Where the leg has none they stand alone, and become
+/// NOPs.
+#[inline(always)]
+fn restamp(skb: *mut __sk_buff, p: &Packet, leg: &Leg, inward: bool, at: u32, w: [u32; 3]) -> Option<()> {
+    let new = if leg.options & OPT_TIMESTAMP == 0 {
+        [NOPS; 3]
+    } else {
+        let s = Stamps { val: u32::from_be(w[1]), ecr: u32::from_be(w[2]) };
+        let s = if inward { seq::stamps_to_client(leg, s) } else { seq::stamps_to_leg(leg, s) };
+        [w[0], s.val.to_be(), s.ecr.to_be()]
+    };
+    let mut diff = Diff::new();
+    diff.word(w[0], new[0]);
+    diff.word(w[1], new[1]);
+    diff.word(w[2], new[2]);
+    let diff = diff.sum();
+    // The original leg's own clock is the client's view, mostly.
+    (diff == 0 || (skb::store(skb, at - 4, &new, 0) && skb::fix_options(skb, p.tcp_at, diff))).then_some(())
 }

@@ -54,7 +54,7 @@ pub extern "C" fn plain_request(skb: *mut __sk_buff, c: *mut Connection) -> u32 
     {
         return 0;
     }
-    let active = skb::now();
+    let active = skb::sent(skb);
     // SAFETY: a map value, whose state is written between claim and publication.
     unsafe {
         if !atomic::claim(&raw mut (*c).generation, generation) {

@@ -1,5 +1,7 @@
 //! Reading and writing packets: the thin layer over the kernel's helpers.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_PSEUDO_HDR},
     helpers::generated as h,
@@ -44,6 +46,18 @@ pub fn steal() -> i32 {
 pub fn load<T>(skb: *mut __sk_buff, at: u32, to: &mut T) -> bool {
     // SAFETY: `to` is valid for its size, and any bytes are a value of the plain words that it is called with.
     unsafe { h::bpf_skb_load_bytes(skb.cast(), at, core::ptr::from_mut(to).cast(), size_of::<T>() as u32) == 0 }
+}
+
+/// Loads `N` words at `at`.
+#[inline(always)]
+pub fn words<const N: usize>(skb: *mut __sk_buff, at: u32) -> Option<[u32; N]> {
+    // Not made of zeros first: that is a call of a `memset` that goes by bytes.
+    let mut words = MaybeUninit::<[u32; N]>::uninit();
+    // SAFETY: there is room for as many bytes; when they are loaded, all of it is written.
+    unsafe {
+        let loaded = h::bpf_skb_load_bytes(skb.cast(), at, words.as_mut_ptr().cast(), (N * 4) as u32) == 0;
+        loaded.then(|| words.assume_init())
+    }
 }
 
 /// Stores a value's bytes at `at`.
@@ -209,6 +223,15 @@ pub fn set_mark(skb: *mut __sk_buff, mark: u32) {
 pub fn ifindex(skb: *mut __sk_buff) -> u32 {
     // SAFETY: as in `parse`.
     unsafe { (*skb).ifindex }
+}
+
+/// Monotonic nanoseconds when TCP has sent the packet in hand, which it notes (`skb_set_delivery_time`).
+#[inline(always)]
+pub fn sent(skb: *mut __sk_buff) -> u64 {
+    // SAFETY: as in `bytes`.
+    let at = unsafe { (*skb).tstamp };
+    // A held frame that the agent sends again has none.
+    if at == 0 { now() } else { at }
 }
 
 /// Monotonic nanoseconds, of the last timer tick: some milliseconds late, and much cheaper than the clock.

@@ -9,7 +9,7 @@ use crate::abi::{
     reason::Reason,
     record::{
         CONN_DIVERTED, CONN_EXPECT, CONN_HELD, CONN_HTTP, CONN_UPGRADE, ConnState, FRAMING_CHUNKED, FRAMING_HEAD,
-        FRAMING_LOST, FRAMING_REST, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE,
+        FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE,
         PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RespState,
     },
 };
@@ -134,16 +134,9 @@ impl ConnState {
         if facts.upgrade {
             self.flags |= CONN_UPGRADE;
         }
-        self.request.size = 0;
-        self.request.chunk = 0;
-        self.request.state = FRAMING_HEAD;
-        self.request.pos = behind;
-        if facts.chunked {
-            self.request.state = FRAMING_CHUNKED;
-        } else {
-            // A length that leads out of 64 bits is not met in a connection's life.
-            self.request.pos = behind.saturating_add(facts.length);
-        }
+        // A length that leads out of 64 bits is not met in a connection's life.
+        self.request =
+            if facts.chunked { Framing::chunked(behind) } else { Framing::head(behind.saturating_add(facts.length)) };
         if facts.expect && end == behind && (facts.chunked || facts.length > 0) {
             self.flags |= CONN_EXPECT;
         }

@@ -1,6 +1,6 @@
 //! The response side of a connection: what ingress decides.
 
-use crate::abi::record::{FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, RESP_TUNNEL, RespState};
+use crate::abi::record::{FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, RESP_TUNNEL, RespState};
 
 /// Where a segment of the owner belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,28 +59,25 @@ impl RespState {
     #[inline(always)]
     pub fn consume(&mut self, facts: &Facts, behind: u64) {
         self.partial = 0;
-        self.response.size = 0;
-        self.response.chunk = 0;
-        self.response.state = FRAMING_HEAD;
-        self.response.pos = behind;
         if facts.code == 101 {
             self.flags |= RESP_TUNNEL;
-            self.response.state = FRAMING_REST;
+            self.response = Framing { state: FRAMING_REST, ..Framing::head(behind) };
             return;
         }
         if facts.code < 200 {
+            self.response = Framing::head(behind);
             if facts.code == 100 {
                 self.continued = self.answered.wrapping_add(1);
             }
             return;
         }
         self.answered = self.answered.wrapping_add(1);
-        if facts.chunked {
-            self.response.state = FRAMING_CHUNKED;
+        self.response = if facts.chunked {
+            Framing::chunked(behind)
         } else if facts.rest {
-            self.response.state = FRAMING_REST;
+            Framing { state: FRAMING_REST, ..Framing::head(behind) }
         } else {
-            self.response.pos = behind.saturating_add(facts.length);
-        }
+            Framing::head(behind.saturating_add(facts.length))
+        };
     }
 }

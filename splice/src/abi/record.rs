@@ -3,6 +3,8 @@
 //! Positions are 64-bit: the client's own sequence numbers, extended from the highest one seen, so that a body of more
 //! than 4 GiB cannot come round and be read as a head. See [`crate::seq`].
 
+use core::hint::black_box;
+
 use super::{
     LEGS,
     addr::{Addr, Tuple},
@@ -34,6 +36,25 @@ pub struct Framing {
     pub state: u32,
     /// State of the chunk automaton, see [`crate::http::chunk`].
     pub chunk: u32,
+}
+
+impl Framing {
+    /// The next head starts at `pos`.
+    ///
+    /// What the compiler knows to be zero it writes by a call of its own `memset`, which for bpf goes byte by byte: it is not to
+    /// know.
+    #[inline(always)]
+    #[must_use]
+    pub fn head(pos: u64) -> Self {
+        Self { pos, size: 0, state: black_box(FRAMING_HEAD), chunk: 0 }
+    }
+
+    /// A chunked body begins at `pos`.
+    #[inline(always)]
+    #[must_use]
+    pub fn chunked(pos: u64) -> Self {
+        Self { pos, size: 0, state: black_box(FRAMING_CHUNKED), chunk: 0 }
+    }
 }
 
 /// A free slot.
@@ -160,12 +181,8 @@ pub struct ConnState {
 pub struct Connection {
     /// Of [`Self::now`].
     pub generation: u64,
-    /// Of [`Self::resp`].
-    pub answering: u64,
     /// Request side.
     pub now: ConnState,
-    /// Response side, in the client's view of the sequence space. All zero before the baseline's SYN-ACK was seen.
-    pub resp: RespState,
     /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs` counts as free.
     pub legs: [LegRef; LEGS],
     /// Nanoseconds when the SYN was seen.
@@ -182,6 +199,10 @@ pub struct Connection {
     pub server: Said,
     /// Zero.
     pub reserved: u32,
+    /// Of [`Self::resp`]. Far from the request side: another processor writes it.
+    pub answering: u64,
+    /// Response side, in the client's view of the sequence space. All zero before the baseline's SYN-ACK was seen.
+    pub resp: RespState,
 }
 
 /// What a SYN or a SYN-ACK says about its sender.

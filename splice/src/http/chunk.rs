@@ -5,7 +5,7 @@
 //! fields carry no key.
 
 use super::value::hex;
-use crate::abi::record::{FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, Framing};
+use crate::abi::record::{FRAMING_HEAD, FRAMING_LOST, Framing};
 
 /// How many bytes one step is given. The smallest chunk has four (`1\nx\n`) and takes one step.
 pub const BLOCK: usize = 16;
@@ -73,8 +73,9 @@ pub enum Flow {
 /// The framing of a chunked body whose first byte is at `pos`.
 #[inline(always)]
 #[must_use]
-pub const fn start(pos: u64) -> Framing {
-    Framing { pos, size: 0, state: FRAMING_CHUNKED, chunk: SIZE }
+pub fn start(pos: u64) -> Framing {
+    const { assert!(SIZE == 0) };
+    Framing::chunked(pos)
 }
 
 /// Reads on with the first `valid` of the bytes that stand at [`Framing::pos`].
