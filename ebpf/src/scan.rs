@@ -6,7 +6,10 @@ use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{bindings::__sk_buff, btf_maps::PerCpuArray, helpers::generated as h, macros::btf_map};
 use sidetrack_splice::{
-    abi::record::{Framing, HEAD_MAX},
+    abi::{
+        config::Config,
+        record::{Framing, HEAD_MAX},
+    },
     http::{self, Found, Head, STATUS_MORE, STATUS_UNREADABLE, chunk},
     window::Window,
 };
@@ -83,6 +86,16 @@ pub fn load_window(skb: *mut __sk_buff, from: u32, at: u32, len: u32) -> bool {
 #[inline(never)]
 extern "C" fn scan_step(from: u32, len: u32, kind: u32) -> u32 {
     let (Some(work), Some(config)) = (WORK.get_ptr_mut(0), CONFIG.get(0)) else { return STATUS_UNREADABLE };
+    // SAFETY: a per-CPU value that nothing else uses while this packet is handled.
+    unsafe { one_step(work, config, from, len, kind) }
+}
+
+/// One step, in the caller's own code.
+///
+/// # Safety
+/// Nothing else uses `work` meanwhile.
+#[inline(always)]
+pub unsafe fn one_step(work: *mut Work, config: &Config, from: u32, len: u32, kind: u32) -> u32 {
     if kind != GO_ON {
         // SAFETY: the head is made of integers, its size is a multiple of theirs, and zero is a value of each. Volatile:
         // else the compiler calls a `memset` that goes by bytes.
@@ -94,7 +107,7 @@ extern "C" fn scan_step(from: u32, len: u32, kind: u32) -> u32 {
             (*work).head.start_zeroed(from, len, kind);
         }
     }
-    // SAFETY: a per-CPU value that nothing else uses while this packet is handled.
+    // SAFETY: the caller's promise.
     let Work { window, head, found, .. } = unsafe { &mut *work };
     let _ = http::step(head, found, window, config);
     head.status
