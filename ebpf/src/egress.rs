@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
     abi::{
-        LEGS as SLOTS, MARK_AGENT, MARK_DIAL, MARK_DIAL_STAMPED, MARK_REPLAY, MARK_TURNED,
+        LEGS as SLOTS, MARK, MARK_DIAL, MARK_DIAL_STAMPED, MARK_REPLAY, MARKS,
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
@@ -31,16 +31,19 @@ use crate::{
 #[inline(always)]
 pub fn egress(skb: *mut __sk_buff) -> i32 {
     let mark = skb::mark(skb);
-    if mark == MARK_AGENT || mark == MARK_TURNED {
-        skb::set_mark(skb, 0);
-        return PASS;
-    }
-    if mark == MARK_DIAL || mark == MARK_DIAL_STAMPED {
-        skb::set_mark(skb, 0);
-        return open::dial(skb, u32::from(mark == MARK_DIAL_STAMPED));
+    let ours = mark & !MARKS == MARK;
+    if ours {
+        if mark == MARK_DIAL || mark == MARK_DIAL_STAMPED {
+            skb::set_mark(skb, 0);
+            return open::dial(skb, u32::from(mark == MARK_DIAL_STAMPED));
+        }
+        if mark != MARK_REPLAY {
+            skb::set_mark(skb, 0);
+            return PASS;
+        }
     }
     let verdict = watch(skb, mark);
-    if mark == MARK_REPLAY && verdict == PASS {
+    if ours && verdict == PASS {
         skb::set_mark(skb, 0);
     }
     if verdict == STOLEN { skb::steal() } else { verdict }
@@ -55,10 +58,7 @@ fn scratch() -> Option<&'static mut Out> {
 
 #[inline(always)]
 fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
-    let Some(out) = scratch() else { return PASS };
-    if !skb::read::<true>(skb, &mut out.packet) {
-        return PASS;
-    }
+    let Some(out) = skb::read::<true, _>(skb, scratch) else { return PASS };
     let flags = out.packet.flags;
     if flags & flag::SYN != 0 {
         return if flags & flag::ACK == 0 { open::syn(skb) } else { PASS };

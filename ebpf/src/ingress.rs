@@ -31,10 +31,7 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         skb::set_mark(skb, 0);
         return PASS;
     }
-    let Some(w) = scratch() else { return PASS };
-    if !skb::read::<false>(skb, &mut w.packet) {
-        return PASS;
-    }
+    let Some(w) = skb::read::<false, _>(skb, scratch) else { return PASS };
     w.leg = w.packet.inbound();
     if let Some(c) = CONNECTIONS.get_ptr_mut(&w.leg) {
         // SAFETY: a map value, one field.

@@ -149,6 +149,20 @@ pub struct In {
     pub pad: u32,
 }
 
+impl AsMut<Packet> for Out {
+    #[inline(always)]
+    fn as_mut(&mut self) -> &mut Packet {
+        &mut self.packet
+    }
+}
+
+impl AsMut<Packet> for In {
+    #[inline(always)]
+    fn as_mut(&mut self) -> &mut Packet {
+        &mut self.packet
+    }
+}
+
 /// Scratch memory for one packet at egress. Nothing else of egress runs on this CPU meanwhile: softirqs are off.
 #[btf_map(name = "scratch_out")]
 pub static OUT: PerCpuArray<Out, 1> = PerCpuArray::new();

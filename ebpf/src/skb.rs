@@ -108,16 +108,21 @@ fn known(addr: &Addr, port: u16) -> bool {
     FILTER.get(word).is_some_and(|w| unsafe { core::ptr::read_volatile(w) } & mask != 0)
 }
 
-/// Reads the headers into `p`; false for what is nobody's business: not TCP, an address that nothing is known of, IP options,
-/// extension headers, fragments. `OUT`: the pod sends it, the other side is the destination.
+/// Reads the headers into scratch memory; nothing for what is nobody's business: not TCP, an address that nothing is known of, IP
+/// options, extension headers, fragments. `OUT`: the pod sends it, the other side is the destination.
+///
+/// The scratch memory is looked up last: most packets need none.
 #[inline(always)]
-pub fn read<const OUT: bool>(skb: *mut __sk_buff, p: &mut Packet) -> bool {
+pub fn read<const OUT: bool, S: AsMut<Packet>>(
+    skb: *mut __sk_buff,
+    scratch: impl Fn() -> Option<&'static mut S>,
+) -> Option<&'static mut S> {
     const V4: usize = ETH as usize;
     const V6: usize = ETH as usize;
     // SAFETY: as in `bytes`.
     let (protocol, len) = unsafe { ((*skb).protocol, (*skb).len) };
     if protocol == ETH_P_IP {
-        let Some(at) = bytes(skb, V4 + 40) else { return false };
+        let at = bytes(skb, V4 + 40)?;
         // SAFETY: 40 bytes behind the Ethernet header are there.
         let w = unsafe {
             [
@@ -134,15 +139,16 @@ pub fn read<const OUT: bool>(skb: *mut __sk_buff, p: &mut Packet) -> bool {
         // Where there are options, the word at the ports' place is not theirs.
         let plain = u32::from_be(w[0]) >> 24 == 0x45;
         if !tcp || (plain && !known(&Addr::v4(addr), port)) {
-            return false;
+            return None;
         }
+        let s = scratch()?;
         // SAFETY: as above.
         let rest = unsafe { [word::<{ V4 + 24 }>(at), word::<{ V4 + 28 }>(at), word::<{ V4 + 32 }>(at)] };
         let w = [w[0], w[1], w[2], w[3], w[4], w[5], rest[0], rest[1], rest[2], 0];
-        return p.read_v4(&w, len) || odd(true);
+        return (s.as_mut().read_v4(&w, len) || odd(true)).then_some(s);
     }
     if protocol == ETH_P_IPV6 {
-        let Some(at) = bytes(skb, V6 + 60) else { return false };
+        let at = bytes(skb, V6 + 60)?;
         // SAFETY: 60 bytes behind the Ethernet header are there.
         let (second, ports) = unsafe { (word::<{ V6 + 4 }>(at), word::<{ V6 + 40 }>(at)) };
         let (source, dest) = unsafe {
@@ -155,16 +161,18 @@ pub fn read<const OUT: bool>(skb: *mut __sk_buff, p: &mut Packet) -> bool {
         let (addr, port) = if OUT { (dest, high(ports)) } else { (source, low(ports)) };
         if next != TCP || !known(&Addr(addr), port) {
             // Hop-by-hop, routing, fragment, destination options (RFC 8200, section 4.1).
-            return odd(matches!(next, 0 | 43 | 44 | 60));
+            odd(matches!(next, 0 | 43 | 44 | 60));
+            return None;
         }
+        let scratch = scratch()?;
         // SAFETY: as above.
         let w =
             unsafe { [word::<{ V6 }>(at), word::<{ V6 + 44 }>(at), word::<{ V6 + 48 }>(at), word::<{ V6 + 52 }>(at)] };
         let [s, d] = [source, dest];
         let w = [w[0], second, s[0], s[1], s[2], s[3], d[0], d[1], d[2], d[3], ports, w[1], w[2], w[3], 0];
-        return p.read_v6(&w, len) || odd(true);
+        return (scratch.as_mut().read_v6(&w, len) || odd(true)).then_some(scratch);
     }
-    false
+    None
 }
 
 /// The first and the second port of a word in memory order.

@@ -20,6 +20,10 @@ pub const LEGS: usize = 8;
 /// Longest sandbox key, in bytes. Its characters are `[A-Za-z0-9._-]`.
 pub const KEY_MAX: usize = 63;
 
+/// What all marks of ours begin with.
+pub const MARK: u32 = 0x51de_7000;
+/// The bits in which they differ.
+pub const MARKS: u32 = 7;
 /// `skb->mark` of a leg that the agent dials for a client without timestamps: egress removes the option from its SYN.
 pub const MARK_DIAL: u32 = 0x51de_7001;
 /// The same for a client with timestamps: the SYN keeps the option.
