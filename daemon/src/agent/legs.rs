@@ -108,7 +108,7 @@ fn agreed(c: &Connection) -> (ClientOptions, u8) {
 
 /// Makes the leg that a hold asks for and stores it. It is parked: egress makes it the owner.
 ///
-/// `stamp` is the TSval of the held frame, the first that the leg gets of the client.
+/// `stamp` is the `TSval` of the held frame, the first that the leg gets of the client.
 pub(super) async fn make(
     shared: &Shared,
     member: &Member,

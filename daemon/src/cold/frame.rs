@@ -168,7 +168,7 @@ impl<'a> Frame<'a> {
         self.bytes[self.tcp + 13]
     }
 
-    /// The TSval of its timestamps, if it has any (RFC 7323 3.2).
+    /// The `TSval` of its timestamps, if it has any (RFC 7323 3.2).
     #[must_use]
     pub fn stamp(&self) -> Option<u32> {
         let given = &self.bytes[self.tcp + 20..self.payload];

@@ -317,11 +317,11 @@ pub struct Leg {
     pub opened: u64,
     /// Nanoseconds when it was last parked or became the owner.
     pub active: u64,
-    /// Timestamps, where [`Self::options`] has them: client to server, leg's TSval = client's + this.
+    /// Timestamps, where [`Self::options`] has them: client to server, leg's `TSval` = client's + this.
     pub ts_out: u32,
-    /// Server to client: client's view of the TSval = leg's + this.
+    /// Server to client: client's view of the `TSval` = leg's + this.
     pub ts_in: u32,
-    /// While parked: a TSval of the backend's that its next ones are not before.
+    /// While parked: a `TSval` of the backend's that its next ones are not before.
     pub ts_nxt: u32,
     /// Zero.
     pub reserved: u32,
@@ -369,7 +369,7 @@ pub struct Handshake {
     pub isn: u32,
     /// Sequence number of the SYN-ACK.
     pub peer_isn: u32,
-    /// TSval of the SYN-ACK, zero if it had none.
+    /// `TSval` of the SYN-ACK, zero if it had none.
     pub stamp: u32,
     /// Not zero: the SYN-ACK was seen.
     pub answered: u32,

@@ -27,7 +27,7 @@ pub struct Dialled {
     pub rcv_wscale: u8,
     /// `OPT_` flags that both sides agreed to.
     pub options: u8,
-    /// A TSval that is after all that the backend has got, where timestamps were agreed to.
+    /// A `TSval` that is after all that the backend has got, where timestamps were agreed to.
     pub stamp: u32,
     /// The backend's MSS. Where the client's own is below the route's, at most the client's.
     pub mss: u16,

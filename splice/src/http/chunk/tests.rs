@@ -96,7 +96,7 @@ fn the_bytes_of_a_chunk_are_not_read() {
     let block = *b"12a05f200\r\nxxxxx";
     assert_eq!(step(&mut framing, &block, 16), Flow::More);
     assert_eq!(framing.pos, 7 + 11 + 5_000_000_000);
-    assert_eq!(framing.state, FRAMING_CHUNKED);
+    assert_eq!(framing.state, crate::abi::record::FRAMING_CHUNKED);
 }
 
 #[test]
