@@ -354,3 +354,6 @@ pub fn at_head(
         Switchable::Yes => Step::Dial(slot_for(legs, want, state)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,3 +81,6 @@ impl RespState {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use sidetrack_tests::{
     wait_for,
 };
 use std::{
+    io::Read as _,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -230,4 +231,29 @@ fn a_parked_leg_that_idles_is_closed_and_dialled_again_when_needed() -> Result<(
     let response = http.exchange(&Request::get("/").key(KEY)).with_context(|| agent.explain())?;
     ensure!(response.served_by() == "fork" && scene.fork.journal().connections() == 2);
     scene.isolated()
+}
+
+/// As a mesh's sidecar does: what the pod sends to the fork is turned round to a port of the pod itself, before it gets to eth0.
+#[rstest]
+fn a_dial_that_is_redirected_inside_the_pod_is_refused_and_named(
+    #[values(Via::ClusterIp4, Via::ClusterIp6)] via: Via,
+) -> Result<()> {
+    let Some(scene) = Scene::open("redirected", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let sidecar = scene.client.listen(15_001)?;
+    scene.client.redirect(PORT, 15_001)?;
+    let mut http = scene.client.http(scene.address(via))?;
+    ensure!(http.exchange(&Request::get("/"))?.served_by() == Scene::owner(None));
+    refused(&scene, &agent, &mut http, KEY)?;
+    ensure!(agent.counter("reset_redirected")? == 1, "{}", agent.explain());
+    // Only the handshake got there: what it is given is its end.
+    let (mut caught, _) = sidecar.accept()?;
+    caught.set_read_timeout(Some(SOON))?;
+    let mut byte = [0];
+    ensure!(!matches!(caught.read(&mut byte), Ok(1)), "the sidecar was given bytes");
+    // Without the redirect, the same connection's successor is spliced.
+    scene.client.unfilter()?;
+    let mut http = scene.client.http(scene.address(via))?;
+    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == Scene::owner(Some(KEY)));
+    Ok(())
 }

@@ -222,7 +222,17 @@ impl Pod {
         self.filter(&format!("chain input {{ type filter hook input priority 0; tcp dport {port} drop; }}"))
     }
 
-    /// Undoes [`Pod::black_hole`].
+    /// Turns what the pod sends to a port round to a port of its own, as a mesh's sidecar has it.
+    ///
+    /// # Errors
+    /// When `nft` fails.
+    pub fn redirect(&self, from: u16, to: u16) -> Result<()> {
+        self.filter(&format!(
+            "chain output {{ type nat hook output priority -100; tcp dport {from} redirect to :{to}; }}"
+        ))
+    }
+
+    /// Undoes [`Pod::black_hole`] and [`Pod::redirect`].
     ///
     /// # Errors
     /// When `nft` fails.

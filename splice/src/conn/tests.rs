@@ -1,0 +1,222 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    abi::record::Leg,
+    seq::{Numbers, park, resume, to_client, to_leg},
+};
+
+/// A connection on which everything before `at` is over.
+fn watching(at: u64) -> ConnState {
+    ConnState { phase: PHASE_WATCH, request: Framing::head(at), next: at, ..ConnState::default() }
+}
+
+/// Its response side: `answered` responses, all before `next` passed, the owner has acknowledged `acked`.
+fn answered(answered: u32, next: u64, acked: u64) -> RespState {
+    RespState { response: Framing::head(next), answered, next, acked, ..RespState::default() }
+}
+
+fn fork(route: u32, version: u32) -> LegRef {
+    LegRef { kind: LEG_FORK, route, version, ..LegRef::default() }
+}
+
+fn baseline() -> LegRef {
+    LegRef { kind: LEG_BASELINE, ..LegRef::default() }
+}
+
+#[test]
+fn bodies_and_acknowledgements_need_no_reading_and_a_head_does() {
+    let mut state = watching(1000);
+    assert_eq!(state.place(1000, 1000), Place::Owner);
+    assert_eq!(state.place(1000, 1100), Place::Read);
+    state.consume(&Facts { length: 500, ..Facts::default() }, 1100, 1200);
+    state.passed(1200);
+    assert_eq!(state.place(1200, 1600), Place::Owner, "the rest of the body");
+    assert_eq!(state.place(1500, 1700), Place::Drop(Reason::Gap), "a head may start in it, and 300 bytes are missing");
+    assert_eq!(state.place(1200, 1700), Place::Read);
+}
+
+#[test]
+fn behind_a_held_head_everything_waits_and_before_it_nothing_does() {
+    let mut state = watching(1000);
+    assert!(state.hold(1000, 1, 5));
+    assert_eq!(state.flags & CONN_HELD, CONN_HELD);
+    assert_eq!(state.place(900, 1000), Place::Owner);
+    assert_eq!(state.place(900, 1001), Place::Drop(Reason::LateMixed));
+    assert_eq!(state.place(1000, 1200), Place::Retry);
+    assert_eq!(state.place(1200, 1300), Place::Behind);
+}
+
+#[test]
+fn a_held_head_asks_again_at_a_bounded_rate_and_at_once_when_it_waits_for_another() {
+    let mut state = watching(1000);
+    assert!(state.hold(1000, LEGS as u32, 0), "waiting for the old owner");
+    assert_eq!(state.flags & CONN_HELD, 0, "which still speaks");
+    assert!(!state.hold(1000, LEGS as u32, ASK_EVERY_NS - 1));
+    assert!(state.hold(1000, LEGS as u32, ASK_EVERY_NS));
+    let number = state.hold;
+    assert!(state.hold(1000, 2, ASK_EVERY_NS + 1), "waiting for a leg");
+    assert_eq!((state.hold, state.flags & CONN_HELD), (number.wrapping_add(1), CONN_HELD));
+    state.release();
+    assert_eq!((state.phase, state.flags & CONN_HELD), (PHASE_WATCH, 0));
+}
+
+#[test]
+fn what_is_from_before_a_switch_goes_to_the_owner_before_it() {
+    let mut state = watching(1000);
+    state.switch(3, 1000, 7);
+    state.passed(1100);
+    assert_eq!((state.owner, state.previous, state.flags & CONN_DIVERTED), (3, 0, CONN_DIVERTED));
+    assert_eq!(state.place(900, 1000), Place::Previous);
+    assert_eq!(state.place(900, 1001), Place::Drop(Reason::LateMixed));
+}
+
+#[test]
+fn a_plain_head_is_one_in_order_with_nothing_pending() {
+    let state = watching(1000);
+    assert!(state.plain_head(1000));
+    assert!(!state.plain_head(999) && !state.plain_head(1001));
+    for flags in [CONN_DIVERTED, CONN_EXPECT, CONN_UPGRADE, CONN_HELD] {
+        assert!(!ConnState { flags, ..state }.plain_head(1000), "{flags}");
+    }
+    for phase in [PHASE_HOLD, PHASE_OPAQUE, PHASE_CLOSED, PHASE_RESET, PHASE_SWITCH] {
+        assert!(!ConnState { phase, ..state }.plain_head(1000), "{phase}");
+    }
+    assert!(!ConnState { partial: 1, ..state }.plain_head(1000));
+    assert!(!ConnState { next: 999, ..state }.plain_head(1000), "bytes before it are missing");
+}
+
+#[test]
+fn an_owner_changes_only_when_all_is_acknowledged_and_answered() {
+    let state = ConnState { asked: 4, ..watching(1000) };
+    let good = answered(4, 700, 1000);
+    assert_eq!(switchable(&state, &good, 1000, 700), Switchable::Yes);
+    let not_yet = [
+        RespState { answered: 3, ..good },
+        RespState { acked: 999, ..good },
+        RespState { partial: 5, ..good },
+        RespState { response: Framing::head(750), ..good },
+        RespState { response: Framing::chunked(700), ..good },
+    ];
+    for resp in not_yet {
+        assert_eq!(switchable(&state, &resp, 1000, 700), Switchable::NotYet, "{resp:?}");
+    }
+    assert_eq!(switchable(&state, &good, 1000, 699), Switchable::NotYet, "the client has not got all of it");
+    for framing in [FRAMING_REST, FRAMING_LOST] {
+        let resp = RespState { response: Framing { state: framing, ..Framing::head(700) }, ..good };
+        assert_eq!(switchable(&state, &resp, 1000, 700), Switchable::Never);
+    }
+}
+
+#[test]
+fn each_head_leads_where_the_rules_say() {
+    let mut legs = [LegRef::default(); LEGS];
+    legs[0] = baseline();
+    legs[2] = fork(9, 1);
+    let state = ConnState { asked: 1, ..watching(1000) };
+    let resp = answered(1, 700, 1000);
+    let at = At { start: 1000, head: 1000, acked: 700 };
+    let step = |want| at_head(&state, &legs, Some(&resp), at, want, slot_of(&legs, want));
+    assert_eq!(step(Want::Baseline), Step::Stay);
+    assert_eq!(step(Want::Fork(9, 1)), Step::Switch(2));
+    assert_eq!(step(Want::Fork(9, 2)), Step::Dial(1), "made under an older version of the route");
+    assert_eq!(step(Want::Fail), Step::Reset(Reason::ResetRouteFail));
+    let later = At { head: 1050, ..at };
+    assert_eq!(at_head(&state, &legs, Some(&resp), later, Want::Fork(9, 1), 2), Step::Cut);
+    assert_eq!(at_head(&state, &legs, None, at, Want::Fork(9, 1), 2), Step::Reset(Reason::ResetSticky));
+    let partial = ConnState { partial: 30, ..state };
+    assert_eq!(
+        at_head(&partial, &legs, Some(&resp), at, Want::Fork(9, 1), 2),
+        Step::Dial(2),
+        "it has no part of the head"
+    );
+}
+
+#[test]
+fn a_ninth_leg_takes_the_slot_that_was_owner_the_longest_time_ago_and_never_the_owners() {
+    let mut legs = [fork(1, 1); LEGS];
+    legs[0] = baseline();
+    for (i, leg) in legs.iter_mut().enumerate() {
+        leg.used = 100 + i as u16;
+    }
+    let state = ConnState { owner: 1, asked: 200, ..watching(1) };
+    assert_eq!(slot_for(&legs, Want::Fork(7, 1), &state), 2);
+    legs[5].kind = LEG_NONE;
+    assert_eq!(slot_for(&legs, Want::Fork(7, 1), &state), 5, "a free one first");
+    assert_eq!(slot_for(&legs, Want::Baseline, &state), 0);
+}
+
+#[test]
+fn a_leg_is_dead_only_by_a_retransmission_after_two_seconds_without_a_sign() {
+    let state = ConnState { active: 10, ..watching(1000) };
+    let resp = answered(0, 700, 900);
+    let late = 10 + DEAD_AFTER_NS + 1;
+    assert!(state.leg_dead(&resp, 1000, late));
+    assert!(!state.leg_dead(&resp, 1000, late - 1));
+    assert!(!state.leg_dead(&resp, 1001, late), "it is new");
+    assert!(!state.leg_dead(&RespState { acked: 1000, ..resp }, 1000, late), "it has been acknowledged");
+    assert!(!state.leg_dead(&RespState { heard: 11, ..resp }, 1000, late));
+}
+
+#[test]
+fn a_final_status_in_place_of_100_ends_the_wait_for_a_body() {
+    let mut state = watching(1000);
+    state.consume(&Facts { length: 5, expect: true, ..Facts::default() }, 1100, 1100);
+    assert_ne!(state.flags & CONN_EXPECT, 0);
+    assert!(!state.expect_failed(&answered(0, 700, 1100)));
+    assert!(state.expect_failed(&answered(1, 700, 1100)));
+    assert!(!state.expect_failed(&RespState { continued: 1, ..answered(1, 700, 1100) }));
+    state.consume(&Facts { length: 5, expect: true, ..Facts::default() }, 1100, 1103);
+    assert_eq!(state.flags & CONN_EXPECT, 0, "the body has come with the head");
+}
+
+proptest! {
+    /// Exchanges of any sizes, with any owners: each leg's own stream has no gap and nothing twice, and the client's neither.
+    #[test]
+    fn every_leg_sees_one_stream_whatever_the_order_of_owners(
+        isns in proptest::array::uniform3(any::<(u32, u32)>()),
+        client: (u32, u32),
+        exchanges in proptest::collection::vec((0..3_usize, 1..5000_u32, 1..5000_u32), 1..40),
+    ) {
+        // next sequence numbers: of the client's view, and of each backend
+        let (mut q, mut p) = client;
+        let mut streams = isns;
+        streams[0] = client;
+        let mut legs = streams.map(|(rcv_nxt, snd_nxt)| Leg { rcv_nxt, snd_nxt, ..Leg::default() });
+        let mut owner = 0;
+        for (to, request, response) in exchanges {
+            if to != owner {
+                let (rcv_nxt, snd_nxt) = park(&legs[owner], q, p);
+                (legs[owner].rcv_nxt, legs[owner].snd_nxt) = (rcv_nxt, snd_nxt);
+                (legs[to].cs_off, legs[to].ss_off) = resume(&legs[to], q, p);
+                owner = to;
+            }
+            let out = to_leg(&legs[owner], Numbers { seq: q, ack: p });
+            prop_assert_eq!((out.seq, out.ack), streams[owner]);
+            streams[owner].0 = streams[owner].0.wrapping_add(request);
+            let back = Numbers { seq: streams[owner].1, ack: streams[owner].0 };
+            q = q.wrapping_add(request);
+            prop_assert_eq!(to_client(&legs[owner], back), Numbers { seq: p, ack: q });
+            streams[owner].1 = streams[owner].1.wrapping_add(response);
+            p = p.wrapping_add(response);
+        }
+    }
+
+    #[test]
+    fn no_positions_and_no_state_make_a_decision_panic(
+        phase in 0..8_u8, owner: u8, flags: u32, framing in 0..5_u32, numbers in proptest::array::uniform8(any::<u64>()), small: u32,
+    ) {
+        let state = ConnState {
+            phase, owner, flags, request: Framing { state: framing, pos: numbers[0], size: numbers[1], chunk: small },
+            next: numbers[2], switched: numbers[3], held: numbers[4], asked: small, ..ConnState::default()
+        };
+        let _ = state.place(numbers[5], numbers[6]);
+        let legs = [fork(small, small); LEGS];
+        let _ = slot_for(&legs, Want::Fork(small, 1), &state);
+        let resp = RespState { next: numbers[7], acked: numbers[0], answered: small, ..RespState::default() };
+        let _ = switchable(&state, &resp, numbers[1], numbers[2]);
+        let mut state = state;
+        state.consume(&Facts { length: numbers[6], chunked: flags & 1 != 0, ..Facts::default() }, numbers[7], numbers[5]);
+        state.hold(numbers[3], small, numbers[4]);
+    }
+}

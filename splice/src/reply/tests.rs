@@ -1,0 +1,70 @@
+use super::*;
+use crate::abi::record::RESP_FIN;
+
+fn due(at: u64) -> RespState {
+    RespState { response: Framing::head(at), next: at, ..RespState::default() }
+}
+
+#[test]
+fn only_what_lies_at_or_behind_the_next_head_is_read() {
+    let resp = due(500);
+    assert_eq!(resp.place(500, 500), Place::Pass);
+    assert_eq!(resp.place(400, 500), Place::Pass);
+    assert_eq!(resp.place(500, 600), Place::Read);
+    assert_eq!(resp.place(501, 600), Place::Lost, "the head's first byte is missing");
+    for state in [FRAMING_REST, FRAMING_LOST] {
+        let resp = RespState { response: Framing { state, ..Framing::head(500) }, ..resp };
+        assert_eq!(resp.place(500, 600), Place::Pass);
+    }
+}
+
+#[test]
+fn a_body_with_a_length_ends_where_it_says() {
+    let mut resp = due(500);
+    resp.consume(&Facts { code: 200, length: 1000, ..Facts::default() }, 600);
+    assert_eq!((resp.answered, resp.response.pos, resp.response.state), (1, 1600, FRAMING_HEAD));
+    assert_eq!(RespState { next: 600, ..resp }.place(600, 1600), Place::Pass);
+}
+
+#[test]
+fn an_informational_response_answers_nothing() {
+    let mut resp = RespState { answered: 4, ..due(500) };
+    resp.consume(&Facts { code: 100, ..Facts::default() }, 525);
+    assert_eq!((resp.answered, resp.continued, resp.response.pos), (4, 5, 525));
+    resp.consume(&Facts { code: 103, ..Facts::default() }, 600);
+    assert_eq!((resp.answered, resp.continued, resp.response.pos), (4, 5, 600));
+}
+
+#[test]
+fn a_body_without_a_length_and_a_tunnel_have_no_end() {
+    let mut resp = due(500);
+    resp.consume(&Facts { code: 200, rest: true, ..Facts::default() }, 600);
+    assert_eq!((resp.answered, resp.response.state), (1, FRAMING_REST));
+    let mut resp = RespState { flags: RESP_FIN, ..due(500) };
+    resp.consume(&Facts { code: 101, ..Facts::default() }, 600);
+    assert_eq!((resp.flags, resp.response.state), (RESP_FIN | RESP_TUNNEL, FRAMING_REST));
+}
+
+#[test]
+fn a_chunked_body_begins_behind_its_head() {
+    let mut resp = RespState { partial: 40, ..due(500) };
+    resp.consume(&Facts { code: 200, chunked: true, ..Facts::default() }, 600);
+    assert_eq!((resp.partial, resp.response), (0, Framing::chunked(600)));
+}
+
+#[test]
+fn a_lost_framing_stays_lost() {
+    let mut resp = RespState { partial: 40, ..due(500) };
+    resp.lose();
+    assert_eq!((resp.partial, resp.response.state), (0, FRAMING_LOST));
+    assert_eq!(resp.place(900, 1000), Place::Pass);
+}
+
+#[test]
+fn a_plain_head_is_one_in_order_with_nothing_gathered() {
+    assert!(due(500).plain_head(500));
+    assert!(!due(500).plain_head(501));
+    assert!(!RespState { partial: 1, ..due(500) }.plain_head(500));
+    assert!(!RespState { next: 499, ..due(500) }.plain_head(500));
+    assert!(!RespState { response: Framing::chunked(500), ..due(500) }.plain_head(500));
+}
