@@ -6,7 +6,9 @@ use sidetrack_tests::{
     HttpError, Load, Request, Scene,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, UNKNOWN_KEY, Via},
+    wait_for,
 };
+use std::time::Duration;
 
 /// Random requests of all kinds of keys.
 fn mixed(scene: &Scene, via: Via) -> Load {
@@ -96,7 +98,8 @@ fn a_fork_whose_key_leads_to_itself_is_refused_and_named() -> Result<()> {
     http.exchange(&Request::get("/"))?;
     let answer = http.exchange(&Request::get("/").key(OTHER_KEY));
     ensure!(matches!(answer, Err(HttpError::Reset)), "{answer:?}");
-    let log = agent.output().map(|o| o.lines().join("\n")).unwrap_or_default();
-    ensure!(log.contains("own pod"), "{log}");
+    // The line is written before the reset is sent, and read here by another thread.
+    let named = || agent.output()?.lines().iter().any(|line| line.contains("own pod")).then_some(());
+    wait_for("the log to name it", Duration::from_secs(2), named).with_context(|| agent.explain())?;
     scene.isolated()
 }
