@@ -33,7 +33,8 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
     }
     let Some(w) = skb::read::<false, _>(skb, scratch) else { return PASS };
     w.leg = w.packet.inbound();
-    if let Some(c) = CONNECTIONS.get_ptr_mut(&w.leg) {
+    let connection = CONNECTIONS.get_ptr_mut(&w.leg);
+    if let Some(c) = connection {
         // SAFETY: a map value, one field.
         if unsafe { (*c).now.flags } & CONN_DIVERTED == 0 {
             let next = original(skb, w, c);
@@ -41,6 +42,11 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         }
     }
     let Some(l) = LEGS.get_ptr_mut(&w.leg) else {
+        if connection.is_some() {
+            // The original leg has ended, and others serve the connection: nothing of it is the client's any more.
+            count(Reason::DeadKept);
+            return SHOT;
+        }
         let answer = w.packet.flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK;
         return if answer { open::dial_answered(skb) } else { PASS };
     };
