@@ -7,8 +7,8 @@ use sidetrack_splice::{
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, Connection, OPT_TIMESTAMP, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET,
-            PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
+            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_HELD, Connection, OPT_TIMESTAMP, PHASE_CLOSED, PHASE_HOLD,
+            PHASE_RESET, PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
     conn::{HELD_MAX, Place},
@@ -58,14 +58,22 @@ fn scratch() -> Option<&'static mut Out> {
 
 #[inline(always)]
 fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
-    let Some(out) = skb::read::<true, _>(skb, scratch) else { return PASS };
+    // A held frame that the agent sends again belongs to a connection that was steered. Where that has been forgotten
+    // meanwhile, it is nobody's: the baseline would take it for the client's.
+    let unknown = if mark == MARK_REPLAY { STOLEN } else { PASS };
+    let Some(out) = skb::read::<true, _>(skb, scratch) else { return unknown };
     let flags = out.packet.flags;
     if flags & flag::SYN != 0 {
         return if flags & flag::ACK == 0 { open::syn(skb) } else { PASS };
     }
     out.key.conn = out.packet.outbound();
     out.key.direction = OUTWARD;
-    let Some(c) = CONNECTIONS.get_ptr_mut(&out.key.conn) else { return PASS };
+    let Some(c) = CONNECTIONS.get_ptr_mut(&out.key.conn) else {
+        if mark == MARK_REPLAY {
+            count(Reason::HoldDropped);
+        }
+        return unknown;
+    };
     // SAFETY: a map value. Single fields are read as they are; what depends on more than one is checked at commit.
     let now = unsafe { &mut (*c).now };
     let start = seq::extend(now.next, out.packet.seq);
@@ -400,10 +408,17 @@ pub extern "C" fn give_up(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     out.now = skb::now();
     if out.state.phase != PHASE_RESET {
         out.state.phase = PHASE_RESET;
+        out.state.flags &= !CONN_HELD;
         out.state.active = out.now;
         // What was decided on a state that another CPU has changed meanwhile is void.
         if !commit(c, out) {
             return STOLEN;
+        }
+        // The agent resets what has a record: without one the baseline would wait for the rest of its request.
+        // SAFETY: a map value, one field.
+        let answered = unsafe { (*c).server.mss != 0 };
+        if out.state.flags & CONN_DIVERTED == 0 && answered && !open::original(c, &out.key.conn, out.now, 0) {
+            count(Reason::ErrMap);
         }
         hold::gone(skb, &out.key.conn, out.service);
     }

@@ -10,7 +10,7 @@ use crate::abi::{
     record::{
         CONN_DIVERTED, CONN_EXPECT, CONN_HELD, CONN_HTTP, CONN_UPGRADE, ConnState, FRAMING_CHUNKED, FRAMING_HEAD,
         FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED, PHASE_HOLD,
-        PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RespState,
+        PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN, RespState,
     },
 };
 
@@ -285,7 +285,9 @@ pub enum Switchable {
 #[inline(always)]
 #[must_use]
 pub fn switchable(state: &ConnState, resp: &RespState, boundary: u64, acked: u64) -> Switchable {
-    if resp.response.state == FRAMING_REST || resp.response.state == FRAMING_LOST {
+    // Behind its FIN there is nothing that the client would take.
+    let over = resp.flags & RESP_FIN != 0;
+    if over || resp.response.state == FRAMING_REST || resp.response.state == FRAMING_LOST {
         return Switchable::Never;
     }
     let complete = resp.answered == state.asked

@@ -11,6 +11,7 @@ use sidetrack_tests::{
 use std::{
     io::Read as _,
     net::SocketAddr,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -256,4 +257,24 @@ fn a_dial_that_is_redirected_inside_the_pod_is_refused_and_named(
     let mut http = scene.client.http(scene.address(via))?;
     ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == Scene::owner(Some(KEY)));
     Ok(())
+}
+
+/// A connection that only the baseline has served is given up: the baseline must not wait for what never comes.
+#[rstest]
+fn the_baseline_of_a_connection_that_is_given_up_is_reset() -> Result<()> {
+    let Some(scene) = Scene::open("given-up", BBR)? else { return Ok(()) };
+    let closed = [scene.fork_pod.v4_port(9), scene.fork_pod.v6_port(9)];
+    let agent = Agent::start(&scene.lab, &scene.routes().fork(KEY, &closed))?;
+    agent.wait_attached(["client"])?;
+    let mut http = scene.client.http(scene.address(Via::ClusterIp4))?;
+    ensure!(http.exchange(&Request::get("/"))?.served_by() == Scene::owner(None));
+    let open = || -> Result<usize> {
+        let mut command = Command::new("ss");
+        command.args(["-Htn", "state", "established", "sport", "=", &format!(":{PORT}")]);
+        Ok(scene.base_pod.run(command)?.lines().count())
+    };
+    ensure!(open()? == 1, "{} connections at the baseline", open()?);
+    refused(&scene, &agent, &mut http, KEY)?;
+    wait_for("the baseline's connection to end", SOON, || (open().ok()? == 0).then_some(()))
+        .with_context(|| agent.explain())
 }

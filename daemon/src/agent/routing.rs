@@ -10,13 +10,12 @@ use crate::{bpf::load::Maps, names};
 /// What an earlier agent left in the maps.
 pub(super) fn adopt(maps: &Maps) -> anyhow::Result<Programmed> {
     let services = maps.services.entries();
+    // They have their bits already, unless the pins were tampered with. None is taken away: a walk may miss an entry, and a leg
+    // whose bit is missing is lost.
     let known = services.iter().map(|(key, _)| (key.addr, key.port));
-    let legs = maps.legs.entries();
-    let connections = maps.connections.entries();
-    let tuples = legs.iter().map(|(tuple, _)| tuple).chain(connections.iter().map(|(tuple, _)| tuple));
-    maps.filter
-        .keep(known.chain(tuples.map(|tuple| (tuple.remote, tuple.remote_port))))
-        .context("cannot write map filter")?;
+    for (addr, port) in known {
+        maps.filter.add_record(&addr, port).context("cannot write map filter")?;
+    }
     let named = maps.names.entries().into_iter().filter_map(|(key, text)| Some((key, names::decode(&key, &text)?)));
     Ok(Programmed::adopt(services, maps.routes.entries(), named))
 }

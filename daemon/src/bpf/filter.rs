@@ -1,4 +1,7 @@
 //! Map `filter`: the addresses that the programs look at.
+//!
+//! A bit stays until `sidetrack purge`: one that nobody needs any more costs a look-up, and one that is taken away from a live leg
+//! would hide it.
 
 use std::{
     net::SocketAddr,
@@ -55,17 +58,5 @@ impl Filter {
         let mut bitmap = self.lock();
         let word = bitmap.words[at as usize] | mask;
         bitmap.write(at, word)
-    }
-
-    /// Leaves no bit but those of `addrs`: all that the other maps hold when an agent starts. What came and went under
-    /// earlier agents is forgotten.
-    pub fn keep(&self, addrs: impl IntoIterator<Item = (Addr, u16)>) -> Result<(), MapError> {
-        let mut kept = vec![0; filter::WORDS];
-        for (addr, port) in addrs {
-            let (at, mask) = filter::bit(&addr, port);
-            kept[at as usize] |= mask;
-        }
-        let mut bitmap = self.lock();
-        kept.into_iter().zip(0..).try_for_each(|(word, at)| bitmap.write(at, word))
     }
 }
