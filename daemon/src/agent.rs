@@ -109,7 +109,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
         error!("{error}");
         warn!("working with the routes that are pinned until the file is valid");
     }
-    let mut programmed = routing::adopt(&maps)?;
+    let mut programmed = routing::adopt(&maps);
     let shared = Arc::new(Shared {
         maps,
         config: options.config,

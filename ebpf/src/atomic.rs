@@ -3,6 +3,8 @@
 //! This compiler has no atomic types for bpf: the instructions are written out. All that return a value are full barriers
 //! (Documentation/bpf/standardization/instruction-set.rst, atomic operations with `BPF_FETCH`).
 
+use crate::mem;
+
 /// Puts `new` where `old` is. Returns what was there.
 ///
 /// # Safety
@@ -58,6 +60,20 @@ pub unsafe fn generation<T>(p: *const u64, guarded: *const T) -> (u64, *const T)
     (generation, at)
 }
 
+/// Copies what a generation guards, and returns the generation that it was copied under.
+///
+/// # Safety
+/// All are valid and aligned; as for [`mem::copy`].
+#[inline(always)]
+pub unsafe fn copy<T>(p: *const u64, guarded: *const T, to: *mut T) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (generation, from) = generation(p, guarded);
+        mem::copy(to, from);
+        generation
+    }
+}
+
 /// Whether what was copied under `generation` is whole: nobody was writing it, and nobody has since.
 ///
 /// # Safety
@@ -87,7 +103,7 @@ pub unsafe fn claim(p: *mut u64, generation: u64) -> bool {
 #[inline(always)]
 pub unsafe fn publish(p: *mut u64) {
     let mut one = 1_u64;
-    // SAFETY: as in `compare_exchange`. An exchange, not a store: what was written before is seen before.
+    // SAFETY: as in `compare_exchange`. A barrier, which a store is not: what was written before is seen before.
     unsafe { core::arch::asm!("{v} = atomic_fetch_add((u64 *)({p} + 0), {v})", p = in(reg) p, v = inout(reg) one) };
     let _ = one;
 }

@@ -21,7 +21,7 @@ use crate::{
     count::{self, count},
     forward::{self, GONE},
     hold, legs,
-    maps::{CONNECTIONS, DIALS, HEADS, OUT, OUTWARD, Out},
+    maps::{self, CONNECTIONS, DIALS, HEADS, OUTWARD, Out},
     mem, open, options, plain, requests as req,
     skb::{self, PASS, STOLEN},
     turn,
@@ -49,19 +49,12 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
     if verdict == STOLEN { skb::steal() } else { verdict }
 }
 
-/// The scratch memory of the packet in hand.
-#[inline(always)]
-fn scratch() -> Option<&'static mut Out> {
-    // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
-    OUT.get_ptr_mut(0).map(|p| unsafe { &mut *p })
-}
-
 #[inline(always)]
 fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     // A held frame that the agent sends again belongs to a connection that was steered. Where that has been forgotten
     // meanwhile, it is nobody's: the baseline would take it for the client's.
     let unknown = if mark == MARK_REPLAY { STOLEN } else { PASS };
-    let Some(out) = skb::read::<true, _>(skb, scratch) else { return unknown };
+    let Some(out) = skb::read::<true, _>(skb, maps::out) else { return unknown };
     let flags = out.packet.flags;
     if flags & flag::SYN != 0 {
         return if flags & flag::ACK == 0 { open::syn(skb) } else { PASS };
@@ -102,10 +95,8 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     }
     // SAFETY: as above; what was copied is checked at commit.
     unsafe {
-        let (generation, state) = atomic::generation(&raw const (*c).generation, &raw const (*c).now);
-        out.generation = generation;
+        out.generation = atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state);
         out.service = (*c).service;
-        mem::copy(&raw mut out.state, state);
     }
     out.slot = u32::from(out.state.owner);
     let mut next = match place {
@@ -181,7 +172,7 @@ fn commit(c: *mut Connection, out: &mut Out) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn to_owner(c: *mut Connection) -> i32 {
-    let Some(out) = scratch() else { return PASS };
+    let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
     }
@@ -209,7 +200,7 @@ pub extern "C" fn to_owner(c: *mut Connection) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn pass_on(skb: *mut __sk_buff, c: *mut Connection, fin: u32) -> i32 {
-    let Some(out) = scratch() else { return PASS };
+    let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
     }
@@ -245,7 +236,7 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
         return PASS;
     }
     let step = req::requests(skb, c);
-    let Some(out) = scratch() else { return PASS };
+    let Some(out) = maps::out() else { return PASS };
     out.now = skb::now();
     match step {
         req::STEP_STAY => {
@@ -284,7 +275,7 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn hold_head(skb: *mut __sk_buff, c: *mut Connection, mark: u32, slot: u32, kind: u32) -> i32 {
-    let Some(out) = scratch() else { return PASS };
+    let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
     }
@@ -309,7 +300,7 @@ pub extern "C" fn hold_head(skb: *mut __sk_buff, c: *mut Connection, mark: u32, 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
-    let Some(out) = scratch() else { return PASS };
+    let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
     }
@@ -328,7 +319,7 @@ pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
-    let Some(out) = scratch() else { return PASS };
+    let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
     }
@@ -401,7 +392,7 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn give_up(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
-    let Some(out) = scratch() else { return PASS };
+    let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
     }
@@ -430,7 +421,7 @@ pub extern "C" fn give_up(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
-    let Some(out) = scratch() else { return PASS };
+    let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
     }

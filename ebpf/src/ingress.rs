@@ -18,7 +18,7 @@ use sidetrack_splice::{
 use crate::{
     atomic,
     count::count,
-    maps::{CONNECTIONS, IN, INWARD, In, LEGS},
+    maps::{self, CONNECTIONS, INWARD, In, LEGS},
     mem, open, options, plain, replies,
     skb::{self, PASS, SHOT},
     turn,
@@ -31,7 +31,7 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         skb::set_mark(skb, 0);
         return PASS;
     }
-    let Some(w) = skb::read::<false, _>(skb, scratch) else { return PASS };
+    let Some(w) = skb::read::<false, _>(skb, maps::incoming) else { return PASS };
     w.leg = w.packet.inbound();
     let connection = CONNECTIONS.get_ptr_mut(&w.leg);
     if let Some(c) = connection {
@@ -136,18 +136,11 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
     FOLLOW
 }
 
-/// The scratch memory of the packet in hand.
-#[inline(always)]
-fn scratch() -> Option<&'static mut In> {
-    // SAFETY: a per-CPU value that nothing else uses while ingress handles one packet.
-    IN.get_ptr_mut(0).map(|p| unsafe { &mut *p })
-}
-
 /// A packet of a leg that is not the owner.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn parked(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
-    let Some(w) = scratch() else { return SHOT };
+    let Some(w) = maps::incoming() else { return SHOT };
     // SAFETY: a map value; egress changes its fields one by one, see `egress::switch`.
     let Some(l) = (unsafe { l.as_mut() }) else { return SHOT };
     let p = &w.packet;
@@ -179,7 +172,7 @@ pub extern "C" fn parked(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
-    let Some(w) = scratch() else { return SHOT };
+    let Some(w) = maps::incoming() else { return SHOT };
     if c.is_null() || l.is_null() {
         return SHOT;
     }
@@ -233,16 +226,14 @@ pub fn passed(w: &In, c: *mut Connection) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn follow(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
-    let Some(w) = scratch() else { return SHOT };
+    let Some(w) = maps::incoming() else { return SHOT };
     if c.is_null() {
         return SHOT;
     }
     let again = w.again != 0;
     // SAFETY: a map value; what was copied is checked at commit.
     unsafe {
-        let (generation, state) = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
-        w.generation = generation;
-        mem::copy(&raw mut w.state, state);
+        w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
     }
     w.key.direction = INWARD;
     w.read = 0;
@@ -325,7 +316,7 @@ fn commit(c: *mut Connection, w: &mut In, again: bool) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn deliver(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
-    let Some(w) = scratch() else { return SHOT };
+    let Some(w) = maps::incoming() else { return SHOT };
     // SAFETY: a map value; egress changes its fields one by one, see `egress::switch`.
     let Some(l) = (unsafe { l.as_ref() }) else { return SHOT };
     let p = &w.packet;
@@ -349,7 +340,7 @@ pub extern "C" fn deliver(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
-    let Some(w) = scratch() else { return PASS };
+    let Some(w) = maps::incoming() else { return PASS };
     if c.is_null() {
         return PASS;
     }
@@ -384,9 +375,7 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 fn reset_by_owner(w: &mut In, c: *mut Connection) -> i32 {
     // SAFETY: a map value; what was copied is checked at commit.
     unsafe {
-        let (generation, state) = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
-        w.generation = generation;
-        mem::copy(&raw mut w.state, state);
+        w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
     }
     if w.start == w.state.next {
         w.read = 0;

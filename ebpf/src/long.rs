@@ -20,8 +20,8 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    maps::{CONFIG, Out},
-    requests::{STEP_MORE, STEP_STAY, WANT_BASELINE, decide, find_route, reset, scratch, unreadable},
+    maps::{self, CONFIG, Out},
+    requests::{STEP_MORE, STEP_STAY, WANT_BASELINE, decide, find_route, reset, unreadable},
     scan::{self, WORK},
 };
 
@@ -49,7 +49,7 @@ pub fn is_long(out: &Out) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn long_resume() -> u32 {
-    let (Some(out), Some(work)) = (scratch(), WORK.get_ptr_mut(0)) else { return 0 };
+    let (Some(out), Some(work)) = (maps::out(), WORK.get_ptr_mut(0)) else { return 0 };
     let Some(kept) = LONG.get_ptr(&out.key.conn) else { return 0 };
     // SAFETY: a `Work` begins as a `Kept`, and is larger.
     if unsafe { h::bpf_probe_read_kernel(work.cast(), size_of::<Kept>() as u32, kept.cast()) } != 0 {
@@ -71,7 +71,7 @@ unsafe extern "C" fn shift_callback(i: u64, ctx: *mut c_void) -> i64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn long_fill(skb: *mut __sk_buff) -> u32 {
-    let (Some(out), Some(work), Some(config)) = (scratch(), WORK.get_ptr_mut(0), CONFIG.get(0)) else { return 0 };
+    let (Some(out), Some(work), Some(config)) = (maps::out(), WORK.get_ptr_mut(0), CONFIG.get(0)) else { return 0 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let work = unsafe { &mut *work };
     if work.head.given() >= LONG_MAX {

@@ -117,8 +117,6 @@ pub struct Out {
     pub want: u32,
     /// For a cut: payload bytes before the next head.
     pub cut: u32,
-    /// Position of the head in question.
-    pub head: u64,
 }
 
 /// What ingress works on while it handles one packet.
@@ -170,6 +168,20 @@ pub static OUT: PerCpuArray<Out, 1> = PerCpuArray::new();
 /// The same for ingress.
 #[btf_map(name = "scratch_in")]
 pub static IN: PerCpuArray<In, 1> = PerCpuArray::new();
+
+/// Egress's scratch memory of the packet in hand.
+#[inline(always)]
+pub fn out() -> Option<&'static mut Out> {
+    // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
+    OUT.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
+
+/// Ingress's.
+#[inline(always)]
+pub fn incoming() -> Option<&'static mut In> {
+    // SAFETY: a per-CPU value that nothing else uses while ingress handles one packet.
+    IN.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
 
 /// What the walk through a packet's TCP options works on.
 #[repr(C)]

@@ -1,6 +1,6 @@
 //! The two most common segments that are read: one head of a request that stays with the baseline, and one of its response, on
 //! a connection that no other leg has served. The same reader and the same rules as for all others, with fewer calls and
-//! copies: half the time.
+//! copies.
 
 use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{

@@ -14,18 +14,12 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    maps::{HEADS, IN, In},
-    scan::{self, WORK},
+    maps::{self, HEADS, In},
+    scan::{self, Source, WORK},
 };
 
 /// Heads and pieces of bodies that one segment may hold.
 const PIECES: u32 = 4096;
-
-#[inline(always)]
-fn scratch() -> Option<&'static mut In> {
-    // SAFETY: a per-CPU value that nothing else uses while ingress handles one packet.
-    IN.get_ptr_mut(0).map(|p| unsafe { &mut *p })
-}
 
 #[inline(always)]
 fn lose(out: &mut In) -> i64 {
@@ -39,31 +33,16 @@ fn lose(out: &mut In) -> i64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fill_response(skb: *mut __sk_buff, most: u32) -> u32 {
-    let Some(w) = scratch() else { return 0 };
-    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
-    let prefix = w.state.partial;
-    // SAFETY: a per-CPU value that nothing else uses meanwhile.
-    let window = unsafe { (&raw mut (*work).window).cast::<u8>() };
-    if prefix != 0 {
-        let Some(gathered) = HEADS.get_ptr(&w.key) else { return 0 };
-        // SAFETY: both are windows of HEAD_MAX bytes and more.
-        if unsafe { h::bpf_probe_read_kernel(window.cast(), HEAD_MAX as u32, gathered.cast()) } != 0 {
-            return 0;
-        }
-    }
-    let at = w.state.response.pos + u64::from(prefix);
-    if at < w.start || at >= w.end || prefix as usize >= HEAD_MAX {
-        return 0;
-    }
-    let left = w.end - at;
-    let room = HEAD_MAX as u64 - u64::from(prefix);
-    let room = if room < u64::from(most) { room } else { u64::from(most) };
-    let n = if left < room { left } else { room };
-    let from = w.packet.payload_at + (at - w.start) as u32;
-    if !scan::load_window(skb, from, prefix, n as u32) {
-        return 0;
-    }
-    prefix + n as u32
+    let Some(w) = maps::incoming() else { return 0 };
+    let head = Source {
+        gathered: &w.key,
+        prefix: w.state.partial,
+        pos: w.state.response.pos,
+        start: w.start,
+        end: w.end,
+        payload_at: w.packet.payload_at,
+    };
+    scan::fill(skb, &head, most)
 }
 
 /// Whether the request that this response answers was a HEAD. `None`: there is no such request.
@@ -112,7 +91,7 @@ struct Context {
 
 /// One head, or one piece of a chunked body.
 unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
-    let Some(w) = scratch() else { return 1 };
+    let Some(w) = maps::incoming() else { return 1 };
     if w.state.response.pos >= w.end && w.state.partial == 0 {
         return 1;
     }
@@ -132,13 +111,8 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
     if w.state.response.state != FRAMING_HEAD {
         return 1;
     }
-    let mut len = fill_response(skb, scan::AT_FIRST);
-    let mut status = scan::scan_head(0, len, http::RESPONSE);
     let there = w.end - w.state.response.pos;
-    if status == STATUS_INCOMPLETE && u64::from(len) < there && (len as usize) < HEAD_MAX {
-        len = fill_response(skb, HEAD_MAX as u32);
-        status = scan::scan_head(0, len, http::RESPONSE);
-    }
+    let (len, status) = scan::look(http::RESPONSE, there, |most| fill_response(skb, most));
     if len == 0 {
         return lose(w);
     }

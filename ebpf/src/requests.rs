@@ -26,9 +26,8 @@ use crate::{
     atomic,
     count::count,
     legs, long,
-    maps::{DIALS, HEADS, OUT, Out, ROUTES},
-    mem,
-    scan::{self, WORK},
+    maps::{self, DIALS, HEADS, Out, ROUTES},
+    scan::{self, Source, WORK},
 };
 
 /// Not decided yet.
@@ -58,13 +57,6 @@ pub const WANT_FAIL: u32 = 2;
 /// Heads and pieces of bodies that one segment may hold: the smallest request has 18 bytes, a segment 64 KiB.
 const PIECES: u32 = 4096;
 
-/// The scratch memory of the packet in hand.
-#[inline(always)]
-pub fn scratch() -> Option<&'static mut Out> {
-    // SAFETY: a per-CPU value that nothing else uses while egress handles one packet.
-    OUT.get_ptr_mut(0).map(|p| unsafe { &mut *p })
-}
-
 /// The client is reset; the segment has been read.
 #[inline(always)]
 pub fn reset(out: &mut Out, reason: Reason) -> i64 {
@@ -78,8 +70,7 @@ pub fn reset(out: &mut Out, reason: Reason) -> i64 {
 fn copy_response(c: *mut Connection, out: &mut Out) -> bool {
     // SAFETY: a map value; what was copied is only used if it is whole.
     unsafe {
-        let (generation, state) = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
-        mem::copy(&raw mut out.resp, state);
+        let generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut out.resp);
         atomic::unchanged(&raw mut (*c).answering, generation)
     }
 }
@@ -89,7 +80,7 @@ fn copy_response(c: *mut Connection, out: &mut Out) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_route(service: u32) -> u32 {
-    let (Some(out), Some(work)) = (scratch(), WORK.get_ptr_mut(0)) else { return 0 };
+    let (Some(out), Some(work)) = (maps::out(), WORK.get_ptr_mut(0)) else { return 0 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let work = unsafe { &mut *work };
     let found = work.head.found;
@@ -132,31 +123,16 @@ pub extern "C" fn find_route(service: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fill_request(skb: *mut __sk_buff, most: u32) -> u32 {
-    let Some(out) = scratch() else { return 0 };
-    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
-    let prefix = out.state.partial;
-    // SAFETY: a per-CPU value that nothing else uses meanwhile.
-    let window = unsafe { (&raw mut (*work).window).cast::<u8>() };
-    if prefix != 0 {
-        let Some(gathered) = HEADS.get_ptr(&out.key) else { return 0 };
-        // SAFETY: both are windows of HEAD_MAX bytes and more.
-        if unsafe { h::bpf_probe_read_kernel(window.cast(), HEAD_MAX as u32, gathered.cast()) } != 0 {
-            return 0;
-        }
-    }
-    let at = out.state.request.pos + u64::from(prefix);
-    let left = out.end.wrapping_sub(at);
-    let room = HEAD_MAX as u64 - (u64::from(prefix) & (HEAD_MAX as u64 - 1));
-    let room = if room < u64::from(most) { room } else { u64::from(most) };
-    let n = if left < room { left } else { room };
-    if n == 0 || at < out.start {
-        return 0;
-    }
-    let from = out.packet.payload_at + (at - out.start) as u32;
-    if !scan::load_window(skb, from, prefix, n as u32) {
-        return 0;
-    }
-    prefix + n as u32
+    let Some(out) = maps::out() else { return 0 };
+    let head = Source {
+        gathered: &out.key,
+        prefix: out.state.partial,
+        pos: out.state.request.pos,
+        start: out.start,
+        end: out.end,
+        payload_at: out.packet.payload_at,
+    };
+    scan::fill(skb, &head, most)
 }
 
 /// Keeps the first `len` bytes of the window as the gathered part of this head.
@@ -205,7 +181,7 @@ pub fn unreadable(out: &mut Out, status: u32) -> i64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn decide(c: *mut Connection) -> u32 {
-    let Some(out) = scratch() else { return 1 };
+    let Some(out) = maps::out() else { return 1 };
     if c.is_null() {
         return 1;
     }
@@ -255,7 +231,6 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
     }
     if slot != u32::from(out.state.owner) {
         let head_at = out.state.request.pos + u64::from(out.state.partial);
-        out.head = head_at;
         let whole = copy_response(c, out);
         let acked = seq::extend(out.resp.next, out.packet.ack);
         let at = At { start: out.start, head: head_at, acked };
@@ -349,7 +324,7 @@ struct Context {
 
 /// One head, or one piece of a chunked body.
 unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
-    let Some(out) = scratch() else { return 1 };
+    let Some(out) = maps::out() else { return 1 };
     let seen = if out.step == STEP_MORE { u64::from(out.state.partial) } else { 0 };
     if out.state.request.pos + seen >= out.end {
         return read_out(out);
@@ -389,18 +364,13 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         if long::long_fill(skb) == 0 {
             return reset(out, Reason::ResetHeadTooLong);
         }
-        return match scan::scan_on() {
+        return match scan::scan_rest() {
             STATUS_INCOMPLETE => long::go_on(out),
             status => long::end(c, out, status),
         };
     }
-    let mut len = fill_request(skb, scan::AT_FIRST);
-    let mut status = scan::scan_head(0, len, http::REQUEST);
     let there = out.end - out.state.request.pos;
-    if status == STATUS_INCOMPLETE && u64::from(len) < there && (len as usize) < HEAD_MAX {
-        len = fill_request(skb, HEAD_MAX as u32);
-        status = scan::scan_head(0, len, http::REQUEST);
-    }
+    let (len, status) = scan::look(http::REQUEST, there, |most| fill_request(skb, most));
     if len == 0 {
         return reset(out, Reason::ErrLoad);
     }
@@ -439,7 +409,7 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn requests(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
-    let Some(out) = scratch() else { return STEP_RESET };
+    let Some(out) = maps::out() else { return STEP_RESET };
     if c.is_null() {
         return STEP_RESET;
     }

@@ -8,13 +8,13 @@ use aya_ebpf::{bindings::__sk_buff, btf_maps::PerCpuArray, helpers::generated as
 use sidetrack_splice::{
     abi::{
         config::Config,
-        record::{Framing, HEAD_MAX},
+        record::{Framing, HEAD_MAX, HeadKey},
     },
-    http::{self, Found, Head, STATUS_MORE, STATUS_UNREADABLE, chunk},
+    http::{self, Found, Head, STATUS_INCOMPLETE, STATUS_MORE, STATUS_UNREADABLE, chunk},
     window::Window,
 };
 
-use crate::maps::CONFIG;
+use crate::maps::{CONFIG, HEADS};
 
 /// Largest value of a per-CPU array.
 const VALUE_MAX: usize = 32 * 1024;
@@ -129,20 +129,69 @@ pub fn scan_head(from: u32, len: u32, kind: u32) -> u32 {
     if status == STATUS_MORE { scan_rest() } else { status }
 }
 
-/// Goes on with the head in [`WORK`], in whose window there are more bytes, and returns its status.
-#[inline(always)]
-pub fn scan_on() -> u32 {
-    scan_rest()
-}
-
-/// Goes on with a head that takes more than one step.
+/// Goes on with the head in [`WORK`]: one that takes more than one step, or in whose window there are more bytes. Returns its
+/// status.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn scan_rest() -> u32 {
+pub extern "C" fn scan_rest() -> u32 {
     // SAFETY: the callback uses no context.
     unsafe { h::bpf_loop(http::STEPS, head_callback as *mut c_void, core::ptr::null_mut(), 0) };
     // SAFETY: the value is there; no reference to it is alive.
     WORK.get_ptr(0).map_or(STATUS_MORE, |work| unsafe { (*work).head.status })
+}
+
+/// Reads the head that `fill` puts into the window: its first bytes, and if it does not end there all of the `there` bytes that
+/// are. Returns how many bytes the window has, zero if they could not be had, and the status.
+#[inline(always)]
+pub fn look(kind: u32, there: u64, fill: impl Fn(u32) -> u32) -> (u32, u32) {
+    let len = fill(AT_FIRST);
+    let status = scan_head(0, len, kind);
+    if status != STATUS_INCOMPLETE || u64::from(len) >= there || len as usize >= HEAD_MAX {
+        return (len, status);
+    }
+    let len = fill(HEAD_MAX as u32);
+    (len, scan_head(0, len, kind))
+}
+
+/// Where the bytes of a head are: what was gathered of it, and the segment in hand.
+pub struct Source<'a> {
+    /// Key of the gathered ones in map `heads`.
+    pub gathered: &'a HeadKey,
+    /// How many these are.
+    pub prefix: u32,
+    /// Position of the head.
+    pub pos: u64,
+    /// Position of the segment.
+    pub start: u64,
+    /// Position behind its payload.
+    pub end: u64,
+    /// Offset of the payload in the frame.
+    pub payload_at: u32,
+}
+
+/// Puts the bytes of a head into the window: what was gathered, then the segment's, `most` of them. Returns how many, 0 on
+/// failure.
+#[inline(always)]
+pub fn fill(skb: *mut __sk_buff, head: &Source, most: u32) -> u32 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
+    if head.prefix != 0 {
+        let Some(gathered) = HEADS.get_ptr(head.gathered) else { return 0 };
+        // SAFETY: both are windows of HEAD_MAX bytes and more, and nothing else uses this per-CPU value meanwhile.
+        let copied =
+            unsafe { h::bpf_probe_read_kernel((&raw mut (*work).window).cast(), HEAD_MAX as u32, gathered.cast()) };
+        if copied != 0 {
+            return 0;
+        }
+    }
+    let at = head.pos + u64::from(head.prefix);
+    if at < head.start || at >= head.end || head.prefix as usize >= HEAD_MAX {
+        return 0;
+    }
+    let (left, room) = (head.end - at, HEAD_MAX as u64 - u64::from(head.prefix));
+    let room = if room < u64::from(most) { room } else { u64::from(most) };
+    let n = if left < room { left } else { room } as u32;
+    let from = head.payload_at + (at - head.start) as u32;
+    if load_window(skb, from, head.prefix, n) { head.prefix + n } else { 0 }
 }
 
 /// What [`chunks`] hands to its steps.

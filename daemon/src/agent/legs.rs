@@ -20,7 +20,7 @@ use zerocopy::IntoBytes;
 
 use super::{Shared, attached::Member};
 use crate::{
-    cold::{ClientOptions, DialRequest, dial, reset_packet},
+    cold::{ClientOptions, DialRequest, Dialled, dial, reset_packet},
     state,
 };
 
@@ -132,20 +132,21 @@ pub(super) async fn make(
     };
     let dialled = dial(&member.pod, request).await.map_err(LegError::of)?;
     let tuple = dialled.tuple();
-    let give_back = || member.ports.give_back(backend, dialled.local.port());
+    let abandon = |dialled: Dialled| {
+        member.ports.give_back(backend, dialled.local.port());
+        dialled.abandon();
+    };
     let seen = maps.handshakes.find(&tuple).filter(|seen| {
         let sent = seen.isn.wrapping_add(1).wrapping_add(prefix_len);
         seen.answered != 0 && sent == dialled.snd_nxt && seen.peer_isn.wrapping_add(1) == dialled.rcv_nxt
     });
     _ = maps.handshakes.remove(&tuple);
     let Some(seen) = seen else {
-        give_back();
-        dialled.abandon();
+        abandon(dialled);
         return Err(LegError::Redirected(backend));
     };
     if let Err(mismatch) = dialled.fits(client, conn.server.mss) {
-        give_back();
-        dialled.abandon();
+        abandon(dialled);
         return Err(LegError::of(mismatch));
     }
     let leg_client_scale = if dialled.options & OPT_WSCALE == 0 { 0 } else { dialled.rcv_wscale };
@@ -177,20 +178,17 @@ pub(super) async fn make(
     match maps.legs.add(&tuple, &leg) {
         Ok(true) => {}
         Ok(false) => {
-            give_back();
-            dialled.abandon();
+            abandon(dialled);
             return Err(LegError::Refused(format!("a leg {tuple} is there already; the client may try again")));
         }
         Err(error) => {
-            give_back();
-            dialled.abandon();
+            abandon(dialled);
             return Err(LegError::Refused(format!("map legs takes no more ({error}); raise limits.connections")));
         }
     }
     if let Err(error) = dialled.confirm() {
         _ = maps.legs.remove(&tuple);
-        give_back();
-        dialled.abandon();
+        abandon(dialled);
         return Err(LegError::of(error));
     }
     dialled.close();

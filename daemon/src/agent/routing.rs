@@ -8,16 +8,9 @@ use super::Shared;
 use crate::{bpf::load::Maps, names};
 
 /// What an earlier agent left in the maps.
-pub(super) fn adopt(maps: &Maps) -> anyhow::Result<Programmed> {
-    let services = maps.services.entries();
-    // They have their bits already, unless the pins were tampered with. None is taken away: a walk may miss an entry, and a leg
-    // whose bit is missing is lost.
-    let known = services.iter().map(|(key, _)| (key.addr, key.port));
-    for (addr, port) in known {
-        maps.filter.add_record(&addr, port).context("cannot write map filter")?;
-    }
+pub(super) fn adopt(maps: &Maps) -> Programmed {
     let named = maps.names.entries().into_iter().filter_map(|(key, text)| Some((key, names::decode(&key, &text)?)));
-    Ok(Programmed::adopt(services, maps.routes.entries(), named))
+    Programmed::adopt(maps.services.entries(), maps.routes.entries(), named)
 }
 
 /// Takes the steps to `table`. Where one fails, the steps before it stay taken, and the next table starts from there.

@@ -5,7 +5,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use aya::maps::{Array, Map, MapData, MapError};
@@ -13,38 +13,13 @@ use sidetrack_splice::{abi::addr::Addr, filter};
 
 /// The bitmap.
 pub struct Filter {
-    bitmap: Mutex<Bitmap>,
-}
-
-/// The map, and what stands in it.
-struct Bitmap {
-    map: Array<MapData, u64>,
-    words: Vec<u64>,
-}
-
-impl Bitmap {
-    /// Writes a word, if it is another than the one that stands there.
-    fn write(&mut self, at: u32, word: u64) -> Result<(), MapError> {
-        let stands = &mut self.words[at as usize];
-        if *stands != word {
-            self.map.set(at, word, 0)?;
-            *stands = word;
-        }
-        Ok(())
-    }
+    map: Mutex<Array<MapData, u64>>,
 }
 
 impl Filter {
     /// Takes the map of the loaded object, as an earlier agent has left it.
     pub fn new(map: Map) -> Result<Self, MapError> {
-        let map: Array<_, u64> = Array::try_from(map)?;
-        let words = (0..filter::WORDS as u32).map(|at| map.get(&at, 0)).collect::<Result<_, _>>()?;
-        Ok(Self { bitmap: Mutex::new(Bitmap { map, words }) })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Bitmap> {
-        // Nothing panics while it is held.
-        self.bitmap.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(Self { map: Mutex::new(Array::try_from(map)?) })
     }
 
     /// Sets an address's bit, before anything that is known of the address stands in another map.
@@ -55,8 +30,9 @@ impl Filter {
     /// The same by address and port as the records have them.
     pub fn add_record(&self, addr: &Addr, port: u16) -> Result<(), MapError> {
         let (at, mask) = filter::bit(addr, port);
-        let mut bitmap = self.lock();
-        let word = bitmap.words[at as usize] | mask;
-        bitmap.write(at, word)
+        // Nothing panics while it is held, and no other process writes the map: one agent has the pin directory.
+        let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        let word = map.get(&at, 0)?;
+        if word & mask == 0 { map.set(at, word | mask, 0) } else { Ok(()) }
     }
 }
