@@ -4,9 +4,10 @@
 //! - `routing` brings a table of routes into the maps.
 //! - `attached` keeps the pods: their sockets, their ports, who has which address.
 //! - `holds` answers held heads; `legs` makes a leg for one.
-//! - `sweep` resets legs that nobody needs, and forgets connections that have ended.
+//! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
 
 mod attached;
+mod ended;
 mod holds;
 mod legs;
 mod routing;

@@ -50,14 +50,30 @@ pub unsafe fn raise(p: *mut u64, to: u64) {
 pub unsafe fn generation<T>(p: *const u64, guarded: *const T) -> (u64, *const T) {
     // SAFETY: the caller's promise.
     let generation = unsafe { p.read_volatile() };
-    let mut none = generation;
-    // The address depends on the generation, by a number that is always zero: so no processor reads what is guarded before
-    // (an address dependency, Documentation/memory-barriers.txt).
-    let mut at = guarded;
-    // SAFETY: arithmetic on registers; the address stays what it is.
+    (generation, after(generation, guarded))
+}
+
+/// The address `at`, to read there what was written before the value `seen` was: an address dependency
+/// (Documentation/memory-barriers.txt). The writer has a barrier between the two: [`publish`], or [`barrier`].
+#[inline(always)]
+pub fn after<T>(seen: u64, at: *const T) -> *const T {
+    let (mut none, mut at) = (seen, at);
+    // SAFETY: arithmetic on registers: what is added is always zero, which no processor knows before it has `seen`.
     unsafe { core::arch::asm!("{n} &= 0", "{a} += {n}", n = inout(reg) none, a = inout(reg) at) };
     let _ = none;
-    (generation, at)
+    at
+}
+
+/// What was written before is seen before what is written behind it.
+#[inline(always)]
+pub fn barrier() {
+    let mut word = 0_u64;
+    let mut none = 0_u64;
+    // SAFETY: nothing is added, to a word of this stack.
+    unsafe {
+        core::arch::asm!("{v} = atomic_fetch_add((u64 *)({p} + 0), {v})", p = in(reg) &raw mut word, v = inout(reg) none);
+    }
+    let _ = none;
 }
 
 /// Copies what a generation guards, and returns the generation that it was copied under.

@@ -204,7 +204,7 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, c: *mut Connection, fin: u32) -> 
     if c.is_null() {
         return PASS;
     }
-    // SAFETY: a map value; the highest position passed only grows.
+    // SAFETY: a map value, one number that need not be exact.
     unsafe {
         if out.end > out.start && out.end > (*c).now.next {
             (*c).now.next = out.end;
@@ -218,10 +218,13 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, c: *mut Connection, fin: u32) -> 
         return PASS;
     }
     if fin != 0 && out.state.flags & CONN_FIN == 0 {
-        count(Reason::ClosedLegs);
+        let end = out.end;
+        out.state.passed(end);
         out.state.flags |= CONN_FIN;
-        // SAFETY: as above; the flag alone, so that a race with a commit loses nothing but the news.
-        unsafe { (*c).now.flags |= CONN_FIN };
+        if !commit(c, out) {
+            return STOLEN;
+        }
+        count(Reason::ClosedLegs);
         hold::gone(skb, &out.key.conn, out.service);
     }
     out.slot = u32::from(out.state.owner);
@@ -326,11 +329,22 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let slot = out.slot as usize & (SLOTS - 1);
     let old = out.state.owner as usize & (SLOTS - 1);
     let cold = out.step == req::STEP_ADOPT;
+    let (phase, held) = (out.state.phase, out.state.flags & CONN_HELD);
     out.state.phase = PHASE_SWITCH;
+    out.state.flags |= CONN_HELD;
     if !commit(c, out) {
         return STOLEN;
     }
-    // From here to the next commit this CPU alone changes the connection and its legs.
+    // From here to the next commit this CPU alone changes the connection and its legs. The old owner is shut out, and what it
+    // has said meanwhile is known: ingress marks first and looks at the flag then, this CPU the other way round.
+    // SAFETY: a map value.
+    if !unsafe { atomic::unchanged(&raw mut (*c).answering, out.answering) } {
+        out.state.phase = phase;
+        out.state.flags = out.state.flags & !CONN_HELD | held;
+        count(Reason::Busy);
+        commit(c, out);
+        return STOLEN;
+    }
     let stamps = options::stamps(skb, &out.packet);
     let seen = stamps.map_or(0, |s| s.ecr);
     if out.state.flags & CONN_DIVERTED == 0 && !open::original(c, &out.key.conn, out.now, seen) {
@@ -363,7 +377,9 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
             None => (*new).options &= !OPT_TIMESTAMP,
         }
         (*new).active = out.now;
-        (*new).state = STATE_OWNER;
+        // Who sees the state sees the offsets.
+        atomic::barrier();
+        (&raw mut (*new).state).write_volatile(STATE_OWNER);
         if slot != old {
             if let Some(leg) = legs::find(&out.key.conn, &old_ref) {
                 ((*leg).rcv_nxt, (*leg).snd_nxt) = seq::park(&*leg, head, acked);
@@ -371,8 +387,10 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
                     (*leg).ts_nxt = seq::park_stamps(&*leg, s.ecr);
                 }
                 (*leg).active = out.now;
+                atomic::barrier();
                 // An owner that has got a part of this head can never be used again.
-                (*leg).state = if out.state.partial != 0 { STATE_DEAD } else { STATE_PARKED };
+                let state = if out.state.partial != 0 { STATE_DEAD } else { STATE_PARKED };
+                (&raw mut (*leg).state).write_volatile(state);
             }
         }
     }
@@ -432,11 +450,21 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
         return PASS;
     }
     count(Reason::ClosedLegs);
-    if out.state.phase != PHASE_CLOSED {
+    // It comes once: another CPU's step must not make it void.
+    let mut tries = 0;
+    while out.state.phase != PHASE_CLOSED && tries < 4 {
+        tries += 1;
         out.state.phase = PHASE_CLOSED;
         out.state.active = out.now;
-        commit(c, out);
-        hold::gone(skb, &out.key.conn, out.service);
+        if commit(c, out) {
+            hold::gone(skb, &out.key.conn, out.service);
+        } else {
+            // SAFETY: a map value; what was copied is checked at commit.
+            unsafe {
+                out.generation = atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state);
+            }
+        }
     }
+    out.slot = u32::from(out.state.owner);
     FORWARD
 }

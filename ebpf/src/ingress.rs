@@ -38,7 +38,7 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         // SAFETY: a map value, one field.
         if unsafe { (*c).now.flags } & CONN_DIVERTED == 0 {
             let next = original(skb, w, c);
-            return if next == FOLLOW { follow(skb, c) } else { next };
+            return if next == FOLLOW { follow(skb, c, core::ptr::null()) } else { next };
         }
     }
     let Some(l) = LEGS.get_ptr_mut(&w.leg) else {
@@ -51,7 +51,10 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         return if answer { open::dial_answered(skb) } else { PASS };
     };
     // SAFETY: a map value, one byte.
-    match unsafe { (*l).state } {
+    let state = unsafe { (&raw const (*l).state).read_volatile() };
+    // Its offsets are those of the state, or younger.
+    let l = atomic::after(u64::from(state), l).cast_mut();
+    match state {
         STATE_OWNER => {}
         STATE_DEAD => {
             count(Reason::DeadKept);
@@ -67,7 +70,7 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
     // One after the other, not one inside the other: stacks add up, 512 bytes and eight frames are their limit.
     let mut next = owner(c, l);
     if next == FOLLOW {
-        next = follow(skb, c);
+        next = follow(skb, c, l);
     }
     if next != PASS {
         return next;
@@ -125,7 +128,7 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
         return SHOT;
     }
     if p.flags & flag::RST != 0 {
-        if start == resp.next {
+        if start == resp.end() {
             count(Reason::ClosedPlain);
             open::forget(&w.leg);
         }
@@ -199,7 +202,7 @@ pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
         unsafe { (&raw mut (*c).resp.heard).write_volatile(skb::now()) };
     }
     if p.flags & flag::RST != 0 {
-        return reset_by_owner(w, c);
+        return reset_by_owner(w, c, l);
     }
     if p.flags & flag::FIN != 0 || resp.place(w.start, w.end) != Place::Pass {
         return FOLLOW;
@@ -222,10 +225,11 @@ pub fn passed(w: &In, c: *mut Connection) {
 }
 
 /// Follows the framing of the responses through the segment in hand, whose positions are in `In`. Either it passes, or it is
-/// dropped, and its sender sends it again.
+/// dropped, and its sender sends it again. `l` is the leg that it came by, null for the original one of a connection that was
+/// not diverted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn follow(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
+pub extern "C" fn follow(skb: *mut __sk_buff, c: *mut Connection, l: *const Leg) -> i32 {
     let Some(w) = maps::incoming() else { return SHOT };
     if c.is_null() {
         return SHOT;
@@ -262,12 +266,26 @@ pub extern "C" fn follow(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     if w.packet.flags & flag::FIN != 0 {
         w.state.flags |= RESP_FIN;
     }
-    if !commit(c, w, again) {
-        count(Reason::ResponseGap);
+    if !commit(c, l, w, again) {
         return SHOT;
     }
     passed(w, c);
     PASS
+}
+
+/// Whether the leg `l` (null: the original one, nothing was diverted) still speaks to the client, after the response side was
+/// claimed. Egress goes the other way round: it sets [`CONN_HELD`] and looks at the response side then (`egress::switch`), so
+/// one of the two sees the other.
+#[inline(always)]
+pub fn speaks(c: *const Connection, l: *const Leg) -> bool {
+    // SAFETY: map values, a field of each.
+    unsafe {
+        let flags = (&raw const (*c).now.flags).read_volatile();
+        if l.is_null() {
+            return flags & (CONN_HELD | CONN_DIVERTED) == 0;
+        }
+        flags & CONN_HELD == 0 && (&raw const (*l).state).read_volatile() == STATE_OWNER
+    }
 }
 
 /// Bytes of [`RespState`] that are written at once.
@@ -275,40 +293,59 @@ const AT_ONCE: usize = core::mem::offset_of!(RespState, next);
 const _: () = assert!(AT_ONCE == size_of::<[u64; 5]>());
 
 /// Writes the state of the copy. When another CPU was faster, nobody knows in what order the bytes came: a segment that had
-/// to be read is refused on a leg that can be made to send it `again` (false), else the framing is lost.
+/// to be read is refused on a leg that can be made to send it `again` (false), else the framing is lost. False too, where the
+/// leg may not speak any more.
 #[inline(always)]
-fn commit(c: *mut Connection, w: &mut In, again: bool) -> bool {
+fn commit(c: *mut Connection, l: *const Leg, w: &mut In, again: bool) -> bool {
     // SAFETY: a map value; its state is written between claim and publication.
     unsafe {
-        let to = &raw mut (*c).resp;
-        if atomic::claim(&raw mut (*c).answering, w.generation) {
-            mem::copy(to.cast::<[u64; 5]>(), (&raw const w.state).cast());
-            atomic::publish(&raw mut (*c).answering);
-            return true;
-        }
-        if w.read != 0 && again {
+        let (to, generation) = (&raw mut (*c).resp, &raw mut (*c).answering);
+        let first = atomic::claim(generation, w.generation);
+        if !first && (w.read != 0 && again || !claim_again(generation)) {
+            // Where it could not even be marked as lost, the segment must not get past unseen.
+            count(Reason::ResponseGap);
             return false;
         }
-        let mut tries = 0;
-        while tries < 8 {
-            tries += 1;
-            let (generation, _) = atomic::generation(&raw const (*c).answering, to);
-            if atomic::claim(&raw mut (*c).answering, generation) {
-                let lost = w.read != 0 && (*to).response.pos != w.state.response.pos;
-                if lost {
-                    (*to).response.state = FRAMING_LOST;
-                    (*to).partial = 0;
-                }
-                (*to).flags |= w.state.flags;
-                atomic::publish(&raw mut (*c).answering);
-                if lost {
-                    count(Reason::ResponseLost);
-                }
+        if !speaks(c, l) {
+            atomic::publish(generation);
+            count(Reason::HeldKept);
+            return false;
+        }
+        let lost = !first && w.read != 0 && (*to).response.pos != w.state.response.pos;
+        if first {
+            mem::copy(to.cast::<[u64; 5]>(), (&raw const w.state).cast());
+        } else {
+            if lost {
+                (*to).response.state = FRAMING_LOST;
+                (*to).partial = 0;
+            }
+            (*to).flags |= w.state.flags;
+        }
+        atomic::publish(generation);
+        if lost {
+            count(Reason::ResponseLost);
+        }
+    }
+    true
+}
+
+/// Claims whatever generation there is.
+///
+/// # Safety
+/// As for [`atomic::claim`].
+#[inline(always)]
+unsafe fn claim_again(p: *mut u64) -> bool {
+    let mut tries = 0;
+    while tries < 8 {
+        tries += 1;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (generation, _) = atomic::generation(p, p);
+            if atomic::claim(p, generation) {
                 return true;
             }
         }
     }
-    // Not even to be marked as lost: the segment must not get past unseen.
     false
 }
 
@@ -372,15 +409,15 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 /// The owner resets the connection. Only a reset that the client must believe (RFC 5961 3.2: its exact next sequence
 /// number) ends what is known: a forged one must not turn steering off.
 #[inline(always)]
-fn reset_by_owner(w: &mut In, c: *mut Connection) -> i32 {
+fn reset_by_owner(w: &mut In, c: *mut Connection, l: *const Leg) -> i32 {
     // SAFETY: a map value; what was copied is checked at commit.
     unsafe {
         w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
     }
-    if w.start == w.state.next {
+    if w.start == w.state.end() {
         w.read = 0;
         w.state.flags |= RESP_RESET;
-        commit(c, w, false);
+        return if commit(c, l, w, false) { PASS } else { SHOT };
     }
     PASS
 }

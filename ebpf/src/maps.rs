@@ -101,6 +101,8 @@ pub struct Out {
     pub now: u64,
     /// Generation of the connection that the copy was taken of.
     pub generation: u64,
+    /// The same of the response side.
+    pub answering: u64,
     /// The step that was decided: one of the `STEP_` constants of `requests`.
     pub step: u32,
     /// Slot for a switch or a dial.

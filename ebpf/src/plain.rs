@@ -106,6 +106,10 @@ pub extern "C" fn plain_response(skb: *mut __sk_buff, c: *mut Connection) -> u32
         if !atomic::claim(&raw mut (*c).answering, generation) {
             return 0;
         }
+        if !ingress::speaks(c, core::ptr::null()) {
+            atomic::publish(&raw mut (*c).answering);
+            return 0;
+        }
         let facts = reply::Facts { code: head.code, length, chunked: false, rest: false };
         (*c).resp.consume(&facts, behind);
         atomic::publish(&raw mut (*c).answering);

@@ -70,8 +70,8 @@ pub fn reset(out: &mut Out, reason: Reason) -> i64 {
 fn copy_response(c: *mut Connection, out: &mut Out) -> bool {
     // SAFETY: a map value; what was copied is only used if it is whole.
     unsafe {
-        let generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut out.resp);
-        atomic::unchanged(&raw mut (*c).answering, generation)
+        out.answering = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut out.resp);
+        atomic::unchanged(&raw mut (*c).answering, out.answering)
     }
 }
 

@@ -73,7 +73,8 @@ impl ConnState {
         if self.phase == PHASE_OPAQUE || end <= self.request.pos {
             return Place::Owner;
         }
-        if start > self.next {
+        // The next head, or chunk, can only be read from its first byte that was not gathered yet.
+        if start > self.request.pos + self.partial as u64 {
             return Place::Drop(Reason::Gap);
         }
         match self.request.state {

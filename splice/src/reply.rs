@@ -1,6 +1,8 @@
 //! The response side of a connection: what ingress decides.
 
-use crate::abi::record::{FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, RESP_TUNNEL, RespState};
+use crate::abi::record::{
+    FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, RESP_FIN, RESP_TUNNEL, RespState,
+};
 
 /// Where a segment of the owner belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,13 @@ impl RespState {
             FRAMING_HEAD | FRAMING_CHUNKED => Place::Read,
             _ => Place::Pass,
         }
+    }
+
+    /// The next position that the client expects: behind the FIN, if the owner has sent it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.next + (self.flags & RESP_FIN != 0) as u64
     }
 
     /// Whether a head is due at `start`, in order.

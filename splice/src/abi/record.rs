@@ -141,7 +141,7 @@ pub struct ConnState {
     pub flags: u32,
     /// Framing of the requests.
     pub request: Framing,
-    /// Highest position passed, plus one.
+    /// Highest position passed, plus one. It tells retransmissions; where two processors write it, it may lag behind.
     pub next: u64,
     /// Where the owner last changed.
     pub switched: u64,

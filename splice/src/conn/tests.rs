@@ -32,8 +32,12 @@ fn bodies_and_acknowledgements_need_no_reading_and_a_head_does() {
     state.consume(&Facts { length: 500, ..Facts::default() }, 1100, 1200);
     state.passed(1200);
     assert_eq!(state.place(1200, 1600), Place::Owner, "the rest of the body");
-    assert_eq!(state.place(1500, 1700), Place::Drop(Reason::Gap), "a head may start in it, and 300 bytes are missing");
     assert_eq!(state.place(1200, 1700), Place::Read);
+    assert_eq!(state.place(1601, 1700), Place::Drop(Reason::Gap), "the first byte of a head is missing");
+    assert_eq!(state.place(1500, 1700), Place::Read, "the head is there; what is missing is the body's");
+    state.partial = 50;
+    assert_eq!(state.place(1650, 1700), Place::Read, "these bytes of the head were gathered");
+    assert_eq!(state.place(1651, 1700), Place::Drop(Reason::Gap));
 }
 
 #[test]

@@ -19,6 +19,13 @@ fn only_what_lies_at_or_behind_the_next_head_is_read() {
 }
 
 #[test]
+fn a_fin_takes_a_number_too() {
+    let resp = due(500);
+    assert_eq!(resp.end(), 500);
+    assert_eq!(RespState { flags: RESP_FIN, ..resp }.end(), 501, "a reset behind it has this number");
+}
+
+#[test]
 fn a_body_with_a_length_ends_where_it_says() {
     let mut resp = due(500);
     resp.consume(&Facts { code: 200, length: 1000, ..Facts::default() }, 600);

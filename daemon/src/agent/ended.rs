@@ -1,0 +1,199 @@
+//! What has ended: the rules by which legs are reset and connections forgotten. Pure; [`super::sweep`] carries them out.
+
+use std::{collections::HashMap, time::Duration};
+
+use sidetrack_splice::{
+    abi::{
+        addr::Tuple,
+        record::{
+            CONN_DIVERTED, CONN_FIN, Connection, LEG_NONE, Leg, PHASE_CLOSED, PHASE_RESET, RESP_FIN, RESP_RESET,
+            STATE_DEAD, STATE_PARKED,
+        },
+    },
+    seq,
+};
+
+/// How long an ended connection is remembered: TIME-WAIT's 60 seconds, in which the client still acknowledges.
+const TOMBSTONE: Duration = Duration::from_mins(1);
+/// How long a leg may stand without its connection knowing it: the time between its making and its splice.
+pub(super) const UNCLAIMED: Duration = Duration::from_secs(10);
+/// How long a SYN may stand without an answer: Linux gives up 127 seconds after the first (`tcp_syn_retries`).
+const UNANSWERED: Duration = Duration::from_secs(150);
+/// How long both sides may be silent once the client has closed its side: the other has died, or nobody reads it any more.
+const HALF_CLOSED: Duration = Duration::from_mins(10);
+
+/// Whether `at` lies further back than that. Both in nanoseconds.
+pub(super) fn older(at: u64, now: u64, than: Duration) -> bool {
+    u128::from(now.saturating_sub(at)) > than.as_nanos()
+}
+
+/// Why a leg is to end, if it is.
+pub(super) fn leg(
+    c: Option<&Connection>,
+    tuple: &Tuple,
+    leg: &Leg,
+    now: u64,
+    parked_idle: Duration,
+) -> Option<&'static str> {
+    let Some(c) = c.filter(|c| c.isn == leg.isn) else {
+        return older(leg.opened, now, UNCLAIMED).then_some("its connection is gone");
+    };
+    let known = c
+        .legs
+        .get(usize::from(leg.slot))
+        .is_some_and(|r| r.kind != LEG_NONE && r.remote == tuple.remote && r.local_port == tuple.local_port);
+    let owner = c.now.owner == leg.slot;
+    if !known {
+        // Replaced in its slot by a younger one, or not taken yet.
+        return older(leg.opened, now, UNCLAIMED).then_some("its slot is another's");
+    }
+    if c.now.phase == PHASE_RESET {
+        return Some("the connection was given up");
+    }
+    if leg.state == STATE_DEAD {
+        return Some("it holds an unfinished head");
+    }
+    if owner {
+        return None;
+    }
+    if c.now.phase == PHASE_CLOSED || c.now.flags & CONN_FIN != 0 {
+        return Some("the client has closed");
+    }
+    if leg.closed != 0 {
+        return Some("its backend has closed");
+    }
+    (leg.state == STATE_PARKED && older(leg.active, now, parked_idle)).then_some("idle")
+}
+
+/// Whether a connection is over, and its time as a tombstone too. `silent` is how long nothing of it has moved.
+pub(super) fn connection(c: &Connection, now: u64, silent: Duration) -> bool {
+    let resp = c.resp.flags;
+    let ended = matches!(c.now.phase, PHASE_CLOSED | PHASE_RESET)
+        || resp & RESP_RESET != 0
+        || (c.now.flags & CONN_FIN != 0 && resp & RESP_FIN != 0);
+    if ended {
+        // What was never diverted needs no tombstone, and is removed by the programs, but for resets that come meanwhile.
+        return c.now.flags & CONN_DIVERTED == 0 && c.now.phase != PHASE_RESET || older(c.now.active, now, TOMBSTONE);
+    }
+    let unanswered = c.server.mss == 0 && c.now.next == seq::first(c.isn);
+    (unanswered && silent > UNANSWERED) || (c.now.flags & CONN_FIN != 0 && silent > HALF_CLOSED)
+}
+
+/// What moves when anything of a connection does: who it is, and how far each direction has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Progress {
+    isn: u32,
+    active: u64,
+    positions: [u64; 3],
+}
+
+/// Since when each connection has been silent. The records do not say: no packet is to pay for it.
+#[derive(Default)]
+pub(super) struct Silence {
+    seen: HashMap<Tuple, (Progress, u64)>,
+}
+
+impl Silence {
+    /// Looks at a connection. Returns how long it has been silent, as far as was looked.
+    pub(super) fn of(&mut self, conn: &Tuple, c: &Connection, now: u64) -> Duration {
+        let is = Progress { isn: c.isn, active: c.now.active, positions: [c.now.next, c.resp.next, c.resp.acked] };
+        let (was, since) = self.seen.entry(*conn).or_insert((is, now));
+        if *was != is {
+            (*was, *since) = (is, now);
+        }
+        Duration::from_nanos(now.saturating_sub(*since))
+    }
+
+    /// Forgets connections that are not there any more.
+    pub(super) fn keep(&mut self, is_there: impl Fn(&Tuple) -> bool) {
+        self.seen.retain(|conn, _| is_there(conn));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sidetrack_splice::abi::record::{LEG_FORK, LegRef, PHASE_WATCH, STATE_OWNER, Said};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const IDLE: Duration = Duration::from_secs(30);
+
+    fn live() -> Connection {
+        let mut c = Connection { isn: 7, server: Said { mss: 1460, ..Said::default() }, ..Connection::default() };
+        c.now.phase = PHASE_WATCH;
+        c.now.next = seq::first(7);
+        c
+    }
+
+    #[test]
+    fn a_live_connection_is_never_over_however_long_it_is_silent() {
+        assert!(!connection(&live(), u64::MAX, Duration::MAX));
+        let mut half = live();
+        half.resp.flags = RESP_FIN;
+        assert!(!connection(&half, u64::MAX, Duration::MAX), "the client may keep its side open");
+    }
+
+    #[test]
+    fn a_syn_that_nobody_answers_is_forgotten_when_its_client_has_given_up() {
+        let mut c = live();
+        c.server = Said::default();
+        assert!(!connection(&c, 0, UNANSWERED));
+        assert!(connection(&c, 0, UNANSWERED + IDLE));
+        c.now.next += 1;
+        assert!(!connection(&c, 0, Duration::MAX), "its answer came another way: it is live");
+    }
+
+    #[test]
+    fn a_connection_that_its_client_has_closed_ends_when_both_are_silent() {
+        let mut c = live();
+        c.now.flags = CONN_DIVERTED | CONN_FIN;
+        assert!(!connection(&c, u64::MAX, HALF_CLOSED), "the answer may still be on its way");
+        assert!(connection(&c, 0, HALF_CLOSED + IDLE), "the fork has died behind it");
+    }
+
+    #[test]
+    fn what_has_ended_is_remembered_for_time_wait_if_it_was_diverted() {
+        let mut c = live();
+        c.resp.flags = RESP_RESET;
+        assert!(connection(&c, 0, Duration::ZERO));
+        c.now.flags = CONN_DIVERTED;
+        c.now.active = SECOND;
+        assert!(!connection(&c, 61 * SECOND, Duration::ZERO));
+        assert!(connection(&c, 62 * SECOND, Duration::ZERO));
+        let mut given_up = live();
+        given_up.now.phase = PHASE_RESET;
+        assert!(!connection(&given_up, 60 * SECOND, Duration::ZERO));
+    }
+
+    #[test]
+    fn silence_begins_anew_with_every_byte_and_every_connection() {
+        let (mut silence, conn, mut c) = (Silence::default(), Tuple::default(), live());
+        assert_eq!(silence.of(&conn, &c, SECOND), Duration::ZERO);
+        assert_eq!(silence.of(&conn, &c, 9 * SECOND), Duration::from_secs(8));
+        c.resp.acked += 1;
+        assert_eq!(silence.of(&conn, &c, 10 * SECOND), Duration::ZERO);
+        c.isn += 1;
+        assert_eq!(silence.of(&conn, &c, 11 * SECOND), Duration::ZERO, "another one on the same ports");
+        silence.keep(|_| false);
+        assert_eq!(silence.of(&conn, &c, 20 * SECOND), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_leg_ends_for_a_reason_and_an_owner_for_none() {
+        let mut c = live();
+        c.legs[2] = LegRef { kind: LEG_FORK, local_port: 9, ..LegRef::default() };
+        let tuple = Tuple { local_port: 9, ..Tuple::default() };
+        let parked = Leg { slot: 2, isn: 7, state: STATE_PARKED, ..Leg::default() };
+        let why = |c: &Connection, l: &Leg, now| leg(Some(c), &tuple, l, now, IDLE);
+        assert_eq!(why(&c, &parked, 30 * SECOND), None);
+        assert_eq!(why(&c, &parked, 31 * SECOND), Some("idle"));
+        assert_eq!(why(&c, &Leg { closed: 1, ..parked }, 0), Some("its backend has closed"));
+        assert_eq!(why(&c, &Leg { isn: 8, ..parked }, 11 * SECOND), Some("its connection is gone"));
+        assert_eq!(leg(None, &tuple, &parked, 10 * SECOND, IDLE), None, "it may be about to be spliced");
+        c.now.owner = 2;
+        assert_eq!(why(&c, &Leg { state: STATE_OWNER, ..parked }, u64::MAX), None);
+        c.now.phase = PHASE_RESET;
+        assert_eq!(why(&c, &parked, 0), Some("the connection was given up"));
+    }
+}
