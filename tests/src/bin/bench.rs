@@ -50,6 +50,9 @@ struct Arguments {
     /// Measure these loads only, and no single packets; all of them unless told
     #[arg(long, value_enum, value_delimiter = ',')]
     load: Vec<Measure>,
+    /// Measure single packets only, and no loads
+    #[arg(long, conflicts_with = "load")]
+    packets: bool,
     /// A table for people, or one JSON object
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -67,7 +70,13 @@ fn main() -> Result<ExitCode> {
         anyhow::bail!("the bench cannot run on this machine: the line above says what is missing");
     }
     let (pace, rounds) = if arguments.quick { (Pace::QUICK, 2) } else { (Pace::FULL, arguments.rounds) };
-    let report = measure(pace, rounds, &arguments.load)?;
+    let every = arguments.load.is_empty();
+    let loads = match (arguments.packets, every) {
+        (true, _) => &[],
+        (false, true) => Measure::ALL.as_slice(),
+        (false, false) => &arguments.load,
+    };
+    let report = measure(pace, rounds, loads, every)?;
     match arguments.output {
         Output::Table => print!("{}", text::table(&report)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
@@ -75,7 +84,7 @@ fn main() -> Result<ExitCode> {
     Ok(if report.fails() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn measure(pace: Pace, rounds: u32, chosen: &[Measure]) -> Result<Report> {
+fn measure(pace: Pace, rounds: u32, loads: &[Measure], packets: bool) -> Result<Report> {
     let machine = machine::Machine::look(RENO)?;
     if machine.load > 0.5 {
         eprintln!(
@@ -86,9 +95,8 @@ fn measure(pace: Pace, rounds: u32, chosen: &[Measure]) -> Result<Report> {
     let lab = Lab::with_congestion("bench", RENO)?;
     let cast = Cast::new(&lab)?;
     let agent = cast.agent(&lab)?;
-    let loads = if chosen.is_empty() { &Measure::ALL } else { chosen };
     let taken = rounds::run(&cast, loads, pace, rounds).with_context(|| agent.explain())?;
-    let programs = if chosen.is_empty() {
+    let programs = if packets {
         programs::run(&cast, &agent, pace).with_context(|| agent.explain())?
     } else {
         Vec::new()
