@@ -27,12 +27,12 @@ use crate::{
 #[inline(always)]
 fn read(skb: *mut __sk_buff, at: u32, len: u64, kind: u32) -> Option<&'static Head> {
     let n = if len < u64::from(scan::AT_FIRST) { len as u32 } else { scan::AT_FIRST };
-    if !scan::load_window(skb, at, 0, n) {
-        return None;
-    }
     let (work, config) = (WORK.get_ptr_mut(0)?, CONFIG.get(0)?);
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
-    unsafe { (scan::one_step(work, config, 0, n, kind) == STATUS_COMPLETE).then(|| &(*work).head) }
+    unsafe {
+        let read = scan::load_into(work, skb, at, 0, n) && scan::one_step(work, config, 0, n, kind) == STATUS_COMPLETE;
+        read.then(|| &(*work).head)
+    }
 }
 
 /// Takes in a segment that is a head without any key, and its body. Zero: it is something else, and nothing was done.

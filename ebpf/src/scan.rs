@@ -56,7 +56,16 @@ const CHUNK_STEPS: u32 = 1 << 18;
 /// would not fit.
 #[inline(always)]
 pub fn load_window(skb: *mut __sk_buff, from: u32, at: u32, len: u32) -> bool {
-    let Some(work) = WORK.get_ptr_mut(0) else { return false };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    WORK.get_ptr_mut(0).is_some_and(|work| unsafe { load_into(work, skb, from, at, len) })
+}
+
+/// The same into a window that is at hand.
+///
+/// # Safety
+/// Nothing else uses `work` meanwhile.
+#[inline(always)]
+pub unsafe fn load_into(work: *mut Work, skb: *mut __sk_buff, from: u32, at: u32, len: u32) -> bool {
     if len == 0 || at >= HEAD_MAX as u32 || len > HEAD_MAX as u32 - at {
         return false;
     }

@@ -73,6 +73,15 @@ impl Window {
         block
     }
 
+    /// Word number `i`, and the three behind it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn row(&self, i: u32) -> [u64; 4] {
+        let i = i as usize & (WORDS - 1);
+        let w = &self.words;
+        [u64::from_le(w[i]), u64::from_le(w[i + 1]), u64::from_le(w[i + 2]), u64::from_le(w[i + 3])]
+    }
+
     /// A window that holds the first [`HEAD_MAX`] of `bytes`, and their number.
     #[cfg(any(test, feature = "std"))]
     #[must_use]

@@ -96,7 +96,7 @@ pub fn method(head: &mut Head, window: &Window) -> Flow {
 /// Finds the end of the first line. Of a response's, nothing is left to read.
 #[inline(always)]
 pub fn target(head: &mut Head, window: &Window) -> Flow {
-    match swar::find(window, head.at, b'\n', b'\n') {
+    match swar::line_end(window, head.at) {
         Search::At(end) if end < head.len => {
             head.stop = end;
             head.line = end + 1;

@@ -18,7 +18,7 @@ pub fn end<const N: usize>(head: &mut Head, window: &Window, config: &Config) ->
     while n < N {
         n += 1;
         let head = black_box(&mut *head);
-        let end = match swar::find(window, head.at, b'\n', b'\n') {
+        let end = match swar::line_end(window, head.at) {
             Search::At(end) if end < head.len => end,
             Search::From(at) if at < head.len => {
                 head.at = at;
@@ -62,7 +62,7 @@ pub fn end<const N: usize>(head: &mut Head, window: &Window, config: &Config) ->
 /// Steps over the rest of a line.
 #[inline(always)]
 pub fn rest(head: &mut Head, window: &Window) -> Flow {
-    match swar::find(window, head.at, b'\n', b'\n') {
+    match swar::line_end(window, head.at) {
         Search::At(end) if end < head.len => {
             head.line = end + 1;
             head.at = end + 1;

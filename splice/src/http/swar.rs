@@ -54,7 +54,7 @@ pub const fn ascii(text: [u8; 8]) -> u64 {
     u64::from_le_bytes(text)
 }
 
-/// The number of the first byte that is set in a mask other than zero. BPF has no instruction that counts zeros; this
+/// The number of the first byte that is set in a mask, 8 if there is none. BPF has no instruction that counts zeros; this
 /// has no branch, after each of which the verifier would follow another number.
 #[inline(always)]
 pub const fn lowest(mask: u64) -> u32 {
@@ -82,6 +82,41 @@ const fn maybe(word: u64, byte: u8) -> u64 {
 const fn upto(word: u64, byte: u8) -> u64 {
     let x = word ^ (ONES * byte as u64);
     x.wrapping_sub(ONES) & !x & HIGH
+}
+
+/// Spaces.
+const BLANKS: u64 = ONES * b' ' as u64;
+/// How many words [`line_end`] asks at once.
+const ROW: u32 = 4;
+/// How many rows it looks at.
+const ROWS: u32 = 4;
+
+/// Looks for the first line feed at or behind `at`, 13 words far or further.
+///
+/// Four words are asked at once, whether one has a byte below the space: text has none but line ends and tabs, so the answer
+/// depends on the line's length alone. Where in them it is takes no branch: a wrong guess costs more than all of it.
+#[inline(always)]
+pub fn line_end(window: &Window, at: u32) -> Search {
+    let kept = !0 << ((at & 7) * 8);
+    let mut i = at >> 3;
+    let mut row = window.row(i);
+    row[0] = ((row[0] ^ BLANKS) & kept) ^ BLANKS;
+    let mut n = 1;
+    // Bytes beyond ASCII are hits, too, and so is one more behind a hit: only what is none is certain.
+    while row.iter().fold(0, |all, word| all | word.wrapping_sub(BLANKS)) & HIGH == 0 && n < ROWS {
+        n += 1;
+        i += ROW;
+        row = window.row(i);
+    }
+    let mut k = 0;
+    while k < 4 {
+        let hit = upto(row[k], b'\n');
+        if hit != 0 {
+            return Search::At((i + k as u32) * 8 + lowest(hit));
+        }
+        k += 1;
+    }
+    Search::From((i + ROW) * 8)
 }
 
 /// Looks for the first byte at or behind `at` that is one of the two, eight words far. Neither is zero.
@@ -199,8 +234,34 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn the_end_of_a_line_is_found_wherever_it_is(
+            mut text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400), ascii: bool, at in 0_u32..400
+        ) {
+            if ascii {
+                text.iter_mut().for_each(|b| *b = if *b < 4 { b'\n' } else { *b % 0x5f + b' ' });
+            }
+            text.push(b'\n');
+            let (window, len) = Window::of(&text);
+            let mut from = at % len;
+            let expected = (from..).zip(&text[from as usize..]).find(|(_, b)| **b == b'\n').map(|(i, _)| i);
+            let found = loop {
+                match line_end(&window, from) {
+                    Search::At(at) => break at,
+                    Search::From(next) => {
+                        proptest::prop_assert!(next > from);
+                        from = next;
+                    }
+                }
+            };
+            proptest::prop_assert_eq!(Some(found), expected);
+        }
+    }
+
     #[test]
     fn the_lowest_byte_is_found() {
+        assert_eq!(lowest(0), 8, "there is none");
         for i in 0..8 {
             assert_eq!(lowest(0x80 << (i * 8)), i);
             assert_eq!(lowest(0x8080_8080_8080_8080 << (i * 8)), i);
