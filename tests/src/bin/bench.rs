@@ -96,11 +96,8 @@ fn measure(pace: Pace, rounds: u32, loads: &[Measure], packets: bool) -> Result<
     let cast = Cast::new(&lab)?;
     let agent = cast.agent(&lab)?;
     let taken = rounds::run(&cast, loads, pace, rounds).with_context(|| agent.explain())?;
-    let programs = if packets {
-        programs::run(&cast, &agent, pace).with_context(|| agent.explain())?
-    } else {
-        Vec::new()
-    };
+    let programs =
+        if packets { programs::run(&cast, &agent, pace).with_context(|| agent.explain())? } else { Vec::new() };
     agent.no_errors().context("the figures would be those of something broken")?;
     Ok(Report::new(machine, pace, rounds, &taken, programs))
 }
