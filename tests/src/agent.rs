@@ -40,6 +40,8 @@ pub struct Agent<'lab> {
     routes_file: PathBuf,
     process: Option<Process>,
     arguments: Vec<String>,
+    /// As on a kernel before 6.6.
+    without_tcx: bool,
 }
 
 impl<'lab> Agent<'lab> {
@@ -56,18 +58,29 @@ impl<'lab> Agent<'lab> {
     /// # Errors
     /// As [`Agent::start`].
     pub fn start_with(lab: &'lab Lab, routes: &Routes, arguments: &[&str]) -> Result<Self> {
-        let mut agent = Self::idle(lab, arguments);
-        agent.write(&routes.yaml())?;
-        agent.restart()?;
-        agent.wait_routes(routes)?;
-        Ok(agent)
+        Self::idle(lab, arguments).started(routes)
     }
 
     /// An agent that was never started.
     #[must_use]
     pub fn idle(lab: &'lab Lab, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
-        Self { lab, routes_file: lab.dir().join("routes/routes.yaml"), process: None, arguments }
+        Self { lab, routes_file: lab.dir().join("routes/routes.yaml"), process: None, arguments, without_tcx: false }
+    }
+
+    /// [`Agent::start`], but as on a kernel before 6.6, which has no tcx.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn start_without_tcx(lab: &'lab Lab, routes: &Routes) -> Result<Self> {
+        Self { without_tcx: true, ..Self::idle(lab, &[]) }.started(routes)
+    }
+
+    fn started(mut self, routes: &Routes) -> Result<Self> {
+        self.write(&routes.yaml())?;
+        self.restart()?;
+        self.wait_routes(routes)?;
+        Ok(self)
     }
 
     /// Starts it (again) and waits until it is at work.
@@ -97,6 +110,9 @@ impl<'lab> Agent<'lab> {
         command.arg("agent").arg("--routes").arg(&self.routes_file);
         command.args(["--netns-dir", NETNS_DIR, "--log-format", "json"]).arg("--pin-dir").arg(self.lab.pin_dir());
         command.args(&self.arguments);
+        if self.without_tcx {
+            command.env("SIDETRACK_CLSACT", "1");
+        }
         self.lab.spawn("sidetrack agent", command)
     }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
-    HttpError, Load, Request, Scene,
+    Agent, HttpError, Load, Request, Scene,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, UNKNOWN_KEY, Via},
     wait_for,
@@ -102,4 +102,49 @@ fn a_fork_whose_key_leads_to_itself_is_refused_and_named() -> Result<()> {
     let named = || agent.output()?.lines().iter().any(|line| line.contains("own pod")).then_some(());
     wait_for("the log to name it", Duration::from_secs(2), named).with_context(|| agent.explain())?;
     scene.isolated()
+}
+
+/// RFC 7323 1.3: timestamps are used where both sides have sent them in their SYNs. The client's leg to the baseline then has them and
+/// the one to the fork has not, or neither.
+#[rstest]
+fn sides_with_and_without_timestamps_are_spliced(#[values("client", "base", "fork")] without: &str) -> Result<()> {
+    let Some(scene) = Scene::open("timestamps", BBR)? else { return Ok(()) };
+    let pod = match without {
+        "client" => &scene.client,
+        "base" => &scene.base_pod,
+        _ => &scene.fork_pod,
+    };
+    pod.sysctl("net/ipv4/tcp_timestamps", "0")?;
+    let agent = scene.agent()?;
+    for via in [Via::ClusterIp4, Via::ClusterIp6] {
+        let mut http = scene.client.http(scene.address(via))?;
+        for size in [100, 1 << 20, 10] {
+            for key in [None, Some(KEY), Some(OTHER_KEY), None] {
+                let request = Request::get(&format!("/bytes/{size}")).maybe_key(key);
+                let served = http.exchange(&request).with_context(|| format!("{key:?}\n{}", agent.explain()))?;
+                served.verify_bytes(Scene::owner(key), size)?;
+            }
+        }
+    }
+    mixed(&scene, Via::ClusterIp4).connections(4).requests(100).run(&scene.client)?.all_well()?;
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[test]
+fn without_tcx_all_is_the_same() -> Result<()> {
+    let Some(scene) = Scene::open("clsact", BBR)? else { return Ok(()) };
+    let agent = Agent::start_without_tcx(&scene.lab, &scene.routes())?;
+    agent.wait_attached(["client", "base", "fork", "other"])?;
+    let report = mixed(&scene, Via::ClusterIp4).connections(4).requests(200).run(&scene.client)?;
+    report.all_well().with_context(|| agent.explain())?;
+    // What is held is taken away there, too: it never goes on to the baseline.
+    scene.fork_pod.black_hole(8080)?;
+    let mut http = scene.http()?;
+    ensure!(http.exchange(&Request::get("/").key(OTHER_KEY))?.served_by() == Scene::owner(Some(OTHER_KEY)));
+    let refused = scene.http()?.exchange(&Request::get("/").key(KEY));
+    ensure!(matches!(refused, Err(HttpError::Reset)), "{refused:?}");
+    ensure!(http.exchange(&Request::get("/"))?.served_by() == Scene::owner(None));
+    scene.isolated()?;
+    agent.no_errors()
 }

@@ -1,17 +1,19 @@
 //! Forks that refuse, swallow, die, and servers that close: never the wrong side, never a hang.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
-    Agent, Http, HttpError, Origin, Request, Scene,
+    Agent, Http, HttpError, Origin, Request, Routes, Scene,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, PORT, Via},
     wait_for,
 };
 use std::{
-    io::Read as _,
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::Command,
+    sync::mpsc::{self, Receiver},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -277,4 +279,53 @@ fn the_baseline_of_a_connection_that_is_given_up_is_reset() -> Result<()> {
     refused(&scene, &agent, &mut http, KEY)?;
     wait_for("the baseline's connection to end", SOON, || (open().ok()? == 0).then_some(()))
         .with_context(|| agent.explain())
+}
+
+/// A server that answers one request on its first connection, says `late` when it is told to, and answers as `second` on the next.
+fn speaks_late(listener: &TcpListener, told: &Receiver<()>) -> Result<()> {
+    let answer = |stream: &mut TcpStream, server: &str| -> Result<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            ensure!(stream.read(&mut byte)? == 1, "the connection ended");
+            head.push(byte[0]);
+        }
+        let text =
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nx-served-by: {server}\r\n\r\n{server}", server.len());
+        Ok(stream.write_all(text.as_bytes())?)
+    };
+    let (mut first, _) = listener.accept()?;
+    answer(&mut first, "first")?;
+    told.recv()?;
+    first.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")?;
+    let (mut second, _) = listener.accept()?;
+    answer(&mut second, "second")
+}
+
+#[test]
+fn what_an_owner_says_while_a_head_is_held_stays_away_from_the_client() -> Result<()> {
+    let Some(scene) = Scene::open("late", BBR)? else { return Ok(()) };
+    let at = scene.base_pod.v4_port(9000);
+    let listener = scene.base_pod.listen(9000)?;
+    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
+    let agent = Agent::start(&scene.lab, &routes)?;
+    agent.wait_attached(["client"])?;
+    let (tell, told) = mpsc::channel();
+    let server = thread::spawn(move || speaks_late(&listener, &told));
+    let mut http = scene.client.http(at)?;
+    ensure!(http.exchange(&Request::get("/"))?.served_by() == "first");
+    // The fork's answer to the SYN takes until the SYN comes again.
+    scene.fork_pod.black_hole(PORT)?;
+    http.send(&Request::get("/").key(KEY).wire())?;
+    wait_for("the head to be held", SOON, || (agent.counter("hold_dial").ok()? == 1).then_some(()))?;
+    tell.send(())?;
+    wait_for("the late payload", SOON, || (agent.counter("held_kept").ok()? >= 1).then_some(()))?;
+    scene.fork_pod.unfilter()?;
+    let response = http.response(&Request::get("/")).with_context(|| agent.explain())?;
+    ensure!(response.served_by() == Scene::owner(Some(KEY)), "{}", response.served_by());
+    // It comes again, and finds its leg parked: nothing can follow on that, so the next request gets another.
+    wait_for("the leg to be closed", SOON, || (agent.counter("parked_closed").ok()? >= 1).then_some(()))?;
+    ensure!(http.exchange(&Request::get("/"))?.served_by() == "second");
+    server.join().map_err(|_| anyhow!("the server has panicked"))??;
+    agent.no_errors()
 }
