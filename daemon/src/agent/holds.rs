@@ -10,7 +10,7 @@ use sidetrack_splice::abi::{
     addr::Tuple,
     event::{EVENT_CUT, EVENT_DIAL, EVENT_GONE, EVENT_MORE, EVENT_WAIT, Event},
     reason::Reason,
-    record::{DIAL_FAILED, DIAL_READY, Dial, LegRef, PHASE_HOLD},
+    record::{DIAL_FAILED, DIAL_READY, Dial, LegRef, PHASE_HOLD, PHASE_SWITCH},
 };
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
@@ -120,13 +120,13 @@ impl Holds {
         }
     }
 
-    /// Whether the connection is still held for this number.
+    /// Whether the connection is still held for this number: a switch that another processor has begun may yet be given up.
     fn still(&self, event: &Event) -> bool {
         self.shared
             .maps
             .connections
             .find(&event.conn)
-            .is_some_and(|c| c.now.phase == PHASE_HOLD && c.now.hold == event.hold)
+            .is_some_and(|c| matches!(c.now.phase, PHASE_HOLD | PHASE_SWITCH) && c.now.hold == event.hold)
     }
 
     /// Sends the head again. Returns whether the hold is over.

@@ -240,7 +240,9 @@ mod tests {
             mut text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400), ascii: bool, at in 0_u32..400
         ) {
             if ascii {
-                text.iter_mut().for_each(|b| *b = if *b < 4 { b'\n' } else { *b % 0x5f + b' ' });
+                for b in &mut text {
+                    *b = if *b < 4 { b'\n' } else { *b % 0x5f + b' ' };
+                }
             }
             text.push(b'\n');
             let (window, len) = Window::of(&text);
