@@ -93,11 +93,9 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     {
         return PASS;
     }
-    // SAFETY: as above; what was copied is checked at commit.
-    unsafe {
-        out.generation = atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state);
-        out.service = (*c).service;
-    }
+    look(c, out);
+    // SAFETY: as above.
+    out.service = unsafe { (*c).service };
     out.slot = u32::from(out.state.owner);
     let mut next = match place {
         _ if flags & flag::RST != 0 => reset_by_client(skb, c),
@@ -147,6 +145,13 @@ const GIVE_UP: i32 = -103;
 fn reset(out: &mut Out, reason: Reason) -> i32 {
     out.reason = reason as u32;
     GIVE_UP
+}
+
+/// Copies the connection's state: the decision is taken on the copy.
+#[inline(always)]
+fn look(c: *const Connection, out: &mut Out) {
+    // SAFETY: a map value; what was copied is checked at commit.
+    out.generation = unsafe { atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state) };
 }
 
 /// Commits the decision's state if nobody else has changed the connection since it was copied.
@@ -377,9 +382,7 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
             None => (*new).options &= !OPT_TIMESTAMP,
         }
         (*new).active = out.now;
-        // Who sees the state sees the offsets.
-        atomic::barrier();
-        (&raw mut (*new).state).write_volatile(STATE_OWNER);
+        legs::enter(new, STATE_OWNER);
         if slot != old {
             if let Some(leg) = legs::find(&out.key.conn, &old_ref) {
                 ((*leg).rcv_nxt, (*leg).snd_nxt) = seq::park(&*leg, head, acked);
@@ -387,10 +390,8 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
                     (*leg).ts_nxt = seq::park_stamps(&*leg, s.ecr);
                 }
                 (*leg).active = out.now;
-                atomic::barrier();
                 // An owner that has got a part of this head can never be used again.
-                let state = if out.state.partial != 0 { STATE_DEAD } else { STATE_PARKED };
-                (&raw mut (*leg).state).write_volatile(state);
+                legs::enter(leg, if out.state.partial != 0 { STATE_DEAD } else { STATE_PARKED });
             }
         }
     }
@@ -459,10 +460,7 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
         if commit(c, out) {
             hold::gone(skb, &out.key.conn, out.service);
         } else {
-            // SAFETY: a map value; what was copied is checked at commit.
-            unsafe {
-                out.generation = atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state);
-            }
+            look(c, out);
         }
     }
     out.slot = u32::from(out.state.owner);

@@ -274,17 +274,22 @@ pub extern "C" fn follow(skb: *mut __sk_buff, c: *mut Connection, l: *const Leg)
 }
 
 /// Whether the leg `l` (null: the original one, nothing was diverted) still speaks to the client, after the response side was
-/// claimed. Egress goes the other way round: it sets [`CONN_HELD`] and looks at the response side then (`egress::switch`), so
-/// one of the two sees the other.
+/// claimed; if not, the claim is given back. Egress goes the other way round: it sets [`CONN_HELD`] and looks at the response side
+/// then (`egress::switch`), so one of the two sees the other.
 #[inline(always)]
-pub fn speaks(c: *const Connection, l: *const Leg) -> bool {
-    // SAFETY: map values, a field of each.
+pub fn speaks(c: *mut Connection, l: *const Leg) -> bool {
+    // SAFETY: map values, a field of each; the caller has claimed the response side.
     unsafe {
         let flags = (&raw const (*c).now.flags).read_volatile();
-        if l.is_null() {
-            return flags & (CONN_HELD | CONN_DIVERTED) == 0;
+        let speaks = if l.is_null() {
+            flags & (CONN_HELD | CONN_DIVERTED) == 0
+        } else {
+            flags & CONN_HELD == 0 && (&raw const (*l).state).read_volatile() == STATE_OWNER
+        };
+        if !speaks {
+            atomic::publish(&raw mut (*c).answering);
         }
-        flags & CONN_HELD == 0 && (&raw const (*l).state).read_volatile() == STATE_OWNER
+        speaks
     }
 }
 
@@ -301,13 +306,12 @@ fn commit(c: *mut Connection, l: *const Leg, w: &mut In, again: bool) -> bool {
     unsafe {
         let (to, generation) = (&raw mut (*c).resp, &raw mut (*c).answering);
         let first = atomic::claim(generation, w.generation);
-        if !first && (w.read != 0 && again || !claim_again(generation)) {
+        if !first && (w.read != 0 && again || !atomic::claim_any(generation)) {
             // Where it could not even be marked as lost, the segment must not get past unseen.
             count(Reason::ResponseGap);
             return false;
         }
         if !speaks(c, l) {
-            atomic::publish(generation);
             count(Reason::HeldKept);
             return false;
         }
@@ -327,26 +331,6 @@ fn commit(c: *mut Connection, l: *const Leg, w: &mut In, again: bool) -> bool {
         }
     }
     true
-}
-
-/// Claims whatever generation there is.
-///
-/// # Safety
-/// As for [`atomic::claim`].
-#[inline(always)]
-unsafe fn claim_again(p: *mut u64) -> bool {
-    let mut tries = 0;
-    while tries < 8 {
-        tries += 1;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (generation, _) = atomic::generation(p, p);
-            if atomic::claim(p, generation) {
-                return true;
-            }
-        }
-    }
-    false
 }
 
 /// Sends a packet of the owner on to the client, as the client must see it.

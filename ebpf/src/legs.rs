@@ -5,7 +5,7 @@ use sidetrack_splice::abi::{
     record::{Leg, LegRef, STATE_DEAD},
 };
 
-use crate::maps::LEGS;
+use crate::{atomic, maps::LEGS};
 
 /// The leg's own tuple.
 #[inline(always)]
@@ -17,6 +17,17 @@ pub fn tuple(conn: &Tuple, r: &LegRef) -> Tuple {
 #[inline(always)]
 pub fn find(conn: &Tuple, r: &LegRef) -> Option<*mut Leg> {
     LEGS.get_ptr_mut(&tuple(conn, r))
+}
+
+/// Gives the leg a state. Who sees it sees the numbers that belong to it: they were written before.
+///
+/// # Safety
+/// `leg` is a map value, which is this CPU's to change.
+#[inline(always)]
+pub unsafe fn enter(leg: *mut Leg, state: u8) {
+    atomic::barrier();
+    // SAFETY: the caller's promise.
+    unsafe { (&raw mut (*leg).state).write_volatile(state) };
 }
 
 /// Whether the leg exists and may serve a further exchange: not given up by egress, not closed by its backend.

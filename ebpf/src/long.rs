@@ -88,7 +88,8 @@ pub extern "C" fn long_fill(skb: *mut __sk_buff) -> u32 {
     }
     let (left, room) = (out.end - at, HEAD_MAX as u64 - u64::from(used));
     let n = if left < room { left } else { room } as u32;
-    if !scan::load_window(skb, out.packet.payload_at + (at - out.start) as u32, used, n) {
+    // SAFETY: as above.
+    if !unsafe { scan::load_window(work, skb, out.packet.payload_at + (at - out.start) as u32, used, n) } {
         return 0;
     }
     work.head.more(n);

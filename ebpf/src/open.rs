@@ -140,7 +140,7 @@ fn track(skb: *mut __sk_buff, p: &Packet, conn: &Tuple, service: u32, said: i64)
     c.legs[0].local_port = conn.local_port;
     c.legs[0].kind = LEG_BASELINE;
     c.opened = now;
-    // Even, and not what a connection before this one on the same memory had: see `atomic`.
+    // Even, and not what a connection before this one on the same memory had: see `atomic::generation`.
     c.generation = (now >> 20) << 33 | u64::from(p.seq) << 1;
     c.answering = c.generation;
     c.service = service;

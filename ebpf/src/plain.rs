@@ -30,7 +30,8 @@ fn read(skb: *mut __sk_buff, at: u32, len: u64, kind: u32) -> Option<&'static He
     let (work, config) = (WORK.get_ptr_mut(0)?, CONFIG.get(0)?);
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     unsafe {
-        let read = scan::load_into(work, skb, at, 0, n) && scan::one_step(work, config, 0, n, kind) == STATUS_COMPLETE;
+        let read =
+            scan::load_window(work, skb, at, 0, n) && scan::one_step(work, config, 0, n, kind) == STATUS_COMPLETE;
         read.then(|| &(*work).head)
     }
 }
@@ -103,11 +104,7 @@ pub extern "C" fn plain_response(skb: *mut __sk_buff, c: *mut Connection) -> u32
     }
     // SAFETY: a map value, whose state is written between claim and publication.
     unsafe {
-        if !atomic::claim(&raw mut (*c).answering, generation) {
-            return 0;
-        }
-        if !ingress::speaks(c, core::ptr::null()) {
-            atomic::publish(&raw mut (*c).answering);
+        if !atomic::claim(&raw mut (*c).answering, generation) || !ingress::speaks(c, core::ptr::null()) {
             return 0;
         }
         let facts = reply::Facts { code: head.code, length, chunked: false, rest: false };

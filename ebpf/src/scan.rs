@@ -54,18 +54,11 @@ const CHUNK_STEPS: u32 = 1 << 18;
 
 /// Copies `len` bytes of the packet, from `from` on, into the window at `at`. Whether that went well; not if they
 /// would not fit.
-#[inline(always)]
-pub fn load_window(skb: *mut __sk_buff, from: u32, at: u32, len: u32) -> bool {
-    // SAFETY: a per-CPU value that nothing else uses meanwhile.
-    WORK.get_ptr_mut(0).is_some_and(|work| unsafe { load_into(work, skb, from, at, len) })
-}
-
-/// The same into a window that is at hand.
 ///
 /// # Safety
-/// Nothing else uses `work` meanwhile.
+/// `work` is valid, and nothing else uses it meanwhile.
 #[inline(always)]
-pub unsafe fn load_into(work: *mut Work, skb: *mut __sk_buff, from: u32, at: u32, len: u32) -> bool {
+pub unsafe fn load_window(work: *mut Work, skb: *mut __sk_buff, from: u32, at: u32, len: u32) -> bool {
     if len == 0 || at >= HEAD_MAX as u32 || len > HEAD_MAX as u32 - at {
         return false;
     }
@@ -200,7 +193,8 @@ pub fn fill(skb: *mut __sk_buff, head: &Source, most: u32) -> u32 {
     let room = if room < u64::from(most) { room } else { u64::from(most) };
     let n = if left < room { left } else { room } as u32;
     let from = head.payload_at + (at - head.start) as u32;
-    if load_window(skb, from, head.prefix, n) { head.prefix + n } else { 0 }
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    if unsafe { load_window(work, skb, from, head.prefix, n) } { head.prefix + n } else { 0 }
 }
 
 /// What [`chunks`] hands to its steps.

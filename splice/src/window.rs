@@ -59,27 +59,19 @@ impl Window {
         (u64::from_le(self.words[i]) >> shift) | ((u64::from_le(self.words[i + 1]) << 1) << (63 - shift))
     }
 
-    /// Word number `i`, and the seven behind it.
+    /// `N` words from number `i` on, [`BLOCK`] at most.
     #[inline(always)]
     #[must_use]
-    pub const fn block(&self, i: u32) -> [u64; SPARE] {
+    pub const fn block<const N: usize>(&self, i: u32) -> [u64; N] {
+        const { assert!(N <= SPARE) };
         let i = i as usize & (WORDS - 1);
-        let mut block = [0; SPARE];
+        let mut block = [0; N];
         let mut k = 0;
-        while k < SPARE {
+        while k < N {
             block[k] = u64::from_le(self.words[i + k]);
             k += 1;
         }
         block
-    }
-
-    /// Word number `i`, and the three behind it.
-    #[inline(always)]
-    #[must_use]
-    pub const fn row(&self, i: u32) -> [u64; 4] {
-        let i = i as usize & (WORDS - 1);
-        let w = &self.words;
-        [u64::from_le(w[i]), u64::from_le(w[i + 1]), u64::from_le(w[i + 2]), u64::from_le(w[i + 3])]
     }
 
     /// A window that holds the first [`HEAD_MAX`] of `bytes`, and their number.

@@ -5,7 +5,7 @@ use rstest::rstest;
 use sidetrack_tests::{
     Agent, HttpError, Load, Request, Scene,
     lab::{BBR, RENO},
-    scene::{KEY, OTHER_KEY, UNKNOWN_KEY, Via},
+    scene::{KEY, OTHER_KEY, PORT, UNKNOWN_KEY, Via},
     wait_for,
 };
 use std::time::Duration;
@@ -139,7 +139,7 @@ fn without_tcx_all_is_the_same() -> Result<()> {
     let report = mixed(&scene, Via::ClusterIp4).connections(4).requests(200).run(&scene.client)?;
     report.all_well().with_context(|| agent.explain())?;
     // What is held is taken away there, too: it never goes on to the baseline.
-    scene.fork_pod.black_hole(8080)?;
+    scene.fork_pod.black_hole(PORT)?;
     let mut http = scene.http()?;
     ensure!(http.exchange(&Request::get("/").key(OTHER_KEY))?.served_by() == Scene::owner(Some(OTHER_KEY)));
     let refused = scene.http()?.exchange(&Request::get("/").key(KEY));

@@ -3,7 +3,10 @@
 //! Every mask has the high bit of each byte that it names, and is exact: a byte never borrows from its neighbour, so a
 //! mask may be cut anywhere.
 
-use crate::{abi::config::FILTER_WORDS, window::Window};
+use crate::{
+    abi::config::FILTER_WORDS,
+    window::{BLOCK, Window},
+};
 
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const LOW: u64 = !HIGH;
@@ -87,43 +90,43 @@ const fn upto(word: u64, byte: u8) -> u64 {
 /// Spaces.
 const BLANKS: u64 = ONES * b' ' as u64;
 /// How many words [`line_end`] asks at once.
-const ROW: u32 = 4;
+const ROW: usize = 4;
 /// How many rows it looks at.
 const ROWS: u32 = 4;
 
-/// Looks for the first line feed at or behind `at`, 13 words far or further.
+/// Looks for the first line feed at or behind `at`, at most four rows of words far.
 ///
-/// Four words are asked at once, whether one has a byte below the space: text has none but line ends and tabs, so the answer
-/// depends on the line's length alone. Where in them it is takes no branch: a wrong guess costs more than all of it.
+/// A row is asked at once whether it has a byte below the space: text has none but line ends and tabs. Only then its words are
+/// looked at one by one.
 #[inline(always)]
 pub fn line_end(window: &Window, at: u32) -> Search {
     let kept = !0 << ((at & 7) * 8);
     let mut i = at >> 3;
-    let mut row = window.row(i);
+    let mut row: [u64; ROW] = window.block(i);
     row[0] = ((row[0] ^ BLANKS) & kept) ^ BLANKS;
     let mut n = 1;
     // Bytes beyond ASCII are hits, too, and so is one more behind a hit: only what is none is certain.
     while row.iter().fold(0, |all, word| all | word.wrapping_sub(BLANKS)) & HIGH == 0 && n < ROWS {
         n += 1;
-        i += ROW;
-        row = window.row(i);
+        i += ROW as u32;
+        row = window.block(i);
     }
     let mut k = 0;
-    while k < 4 {
+    while k < ROW {
         let hit = upto(row[k], b'\n');
         if hit != 0 {
             return Search::At((i + k as u32) * 8 + lowest(hit));
         }
         k += 1;
     }
-    Search::From((i + ROW) * 8)
+    Search::From((i + ROW as u32) * 8)
 }
 
 /// Looks for the first byte at or behind `at` that is one of the two, eight words far. Neither is zero.
 #[inline(always)]
 pub fn find(window: &Window, at: u32, one: u8, other: u8) -> Search {
     let maybe = |word| if one == other { maybe(word, one) } else { maybe(word, one) | maybe(word, other) };
-    let block = window.block(at >> 3);
+    let block: [u64; BLOCK] = window.block(at >> 3);
     let mut word = block[0] & (!0 << ((at & 7) * 8));
     let mut i = 0;
     while maybe(word) == 0 {

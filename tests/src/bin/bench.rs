@@ -70,13 +70,9 @@ fn main() -> Result<ExitCode> {
         anyhow::bail!("the bench cannot run on this machine: the line above says what is missing");
     }
     let (pace, rounds) = if arguments.quick { (Pace::QUICK, 2) } else { (Pace::FULL, arguments.rounds) };
-    let every = arguments.load.is_empty();
-    let loads = match (arguments.packets, every) {
-        (true, _) => &[],
-        (false, true) => Measure::ALL.as_slice(),
-        (false, false) => &arguments.load,
-    };
-    let report = measure(pace, rounds, loads, every)?;
+    let chosen = arguments.packets || !arguments.load.is_empty();
+    let loads = if chosen { arguments.load.as_slice() } else { &Measure::ALL };
+    let report = measure(pace, rounds, loads, arguments.load.is_empty())?;
     match arguments.output {
         Output::Table => print!("{}", text::table(&report)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
