@@ -7,12 +7,15 @@ use aya_ebpf::{
     helpers::generated as h,
 };
 use sidetrack_splice::{
-    abi::{addr::Addr, reason::Reason},
+    abi::{
+        addr::{Addr, Tuple},
+        reason::Reason,
+    },
     filter,
     packet::{ETH, Edit, Packet, WORDS_V4, WORDS_V6},
 };
 
-use crate::{count::count, maps::FILTER};
+use crate::{count::count, maps::FILTER, mem};
 
 const TCP: u8 = 6;
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -200,6 +203,17 @@ pub fn parse(skb: *mut __sk_buff, p: &mut Packet) -> bool {
         return load(skb, ETH, &mut w) && p.read_v6(&w, len);
     }
     false
+}
+
+/// Writes a tuple where it is needed. By words: the compiler would make it on the stack, and copy it from there.
+#[inline(always)]
+pub fn tuple(to: &mut Tuple, local: &Addr, remote: &Addr, ports: u32) {
+    // SAFETY: records of words, none of which is a part of another.
+    unsafe {
+        mem::copy(&raw mut to.local, local);
+        mem::copy(&raw mut to.remote, remote);
+        (&raw mut to.local_port).cast::<u32>().write_volatile(ports);
+    }
 }
 
 /// Counts headers that are not read, and is false.

@@ -5,73 +5,143 @@
 
 use crate::abi::record::HEAD_MAX;
 
-/// Words that a head can fill.
-const WORDS: usize = HEAD_MAX / 8;
 /// Words that are looked at together.
 pub const BLOCK: usize = 8;
-/// Words behind those of a head, so that the last bytes can be read by words too.
-const SPARE: usize = BLOCK;
+/// Bytes behind those of a head, so that the last ones can be read by words too.
+const SPARE: usize = BLOCK * 8;
 
-const _: () = assert!(WORDS.is_power_of_two());
+const _: () = assert!(HEAD_MAX.is_power_of_two());
+
+/// Where a byte is.
+#[inline(always)]
+const fn place(at: u32) -> usize {
+    at as usize & (HEAD_MAX - 1)
+}
+
+/// Loads of words that are not aligned.
+#[cfg(not(target_arch = "bpf"))]
+mod load {
+    use super::{HEAD_MAX, SPARE, place};
+
+    /// The bytes from `at` on.
+    #[inline(always)]
+    pub fn start(bytes: &[u8; HEAD_MAX + SPARE], at: u32) -> &[u8] {
+        &bytes[place(at)..]
+    }
+
+    /// Word number `k`.
+    #[inline(always)]
+    pub fn word(start: &[u8], k: usize) -> u64 {
+        u64::from_le_bytes(*start[k * 8..].first_chunk().expect("there are bytes behind those of a head"))
+    }
+}
+
+/// Loads of words that are not aligned. Written out: the compiler would load eight times a byte, and it would take away the mask
+/// that the verifier wants to see on the very register that is added to the pointer.
+#[cfg(target_arch = "bpf")]
+#[expect(unsafe_code, reason = "the only two instructions that cannot be said otherwise")]
+mod load {
+    use core::arch::asm;
+
+    use super::{HEAD_MAX, SPARE};
+
+    /// A place within a window: there are [`SPARE`] bytes behind it.
+    #[derive(Clone, Copy)]
+    pub struct Start(*const u8);
+
+    /// The bytes from `at` on.
+    #[inline(always)]
+    pub fn start(bytes: &[u8; HEAD_MAX + SPARE], at: u32) -> Start {
+        let (base, at) = (bytes.as_ptr(), u64::from(at));
+        let start;
+        // SAFETY: arithmetic on registers; the sum is within the window.
+        unsafe {
+            asm!(
+                "{at} &= {most}", "{at} += {base}",
+                at = inout(reg) at => start, base = in(reg) base, most = const HEAD_MAX - 1,
+                options(pure, nomem, nostack),
+            );
+        }
+        Start(start)
+    }
+
+    /// Word number `k`.
+    #[inline(always)]
+    pub fn word(Start(start): Start, k: usize) -> u64 {
+        macro_rules! load {
+            ($offset:literal) => {{
+                let word;
+                // SAFETY: a load of eight of the bytes that are there.
+                unsafe {
+                    asm!(
+                        "{word} = *(u64 *)({start} + {offset})",
+                        word = out(reg) word, start = in(reg) start, offset = const $offset,
+                        options(pure, readonly, nostack),
+                    );
+                }
+                word
+            }};
+        }
+        match k {
+            0 => load!(0),
+            1 => load!(8),
+            2 => load!(16),
+            3 => load!(24),
+            4 => load!(32),
+            5 => load!(40),
+            6 => load!(48),
+            _ => load!(56),
+        }
+    }
+}
 
 /// Up to [`HEAD_MAX`] bytes. What lies behind the bytes that were written is left over from an earlier head: readers
 /// are told a length.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy)]
 #[cfg_attr(
     feature = "std",
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
 pub struct Window {
-    /// The bytes, eight a word, the first in the lowest byte.
-    pub words: [u64; WORDS + SPARE],
+    /// The bytes.
+    pub bytes: [u8; HEAD_MAX + SPARE],
 }
 
 impl Window {
-    /// Word number `i`.
-    #[inline(always)]
-    #[must_use]
-    pub const fn word(&self, i: u32) -> u64 {
-        u64::from_le(self.words[i as usize & (WORDS - 1)])
-    }
-
-    /// Writes word number `i`.
-    #[inline(always)]
-    pub const fn put(&mut self, i: u32, word: u64) {
-        self.words[i as usize & (WORDS - 1)] = word.to_le();
-    }
-
     /// The byte at `at`.
     #[inline(always)]
     #[must_use]
     pub const fn byte(&self, at: u32) -> u8 {
-        (self.word(at >> 3) >> ((at & 7) * 8)) as u8
+        self.bytes[place(at)]
     }
 
     /// The eight bytes from `at` on, the first in the lowest byte.
-    ///
-    /// Two aligned loads, because the compiler turns an unaligned one into eight loads of a byte in BPF.
     #[inline(always)]
     #[must_use]
-    pub const fn eight(&self, at: u32) -> u64 {
-        let i = at as usize >> 3 & (WORDS - 1);
-        let shift = (at & 7) * 8;
-        (u64::from_le(self.words[i]) >> shift) | ((u64::from_le(self.words[i + 1]) << 1) << (63 - shift))
+    pub fn eight(&self, at: u32) -> u64 {
+        let [word] = self.block(at);
+        word
     }
 
-    /// `N` words from number `i` on, [`BLOCK`] at most.
+    /// `N` words from the byte at `at` on, [`BLOCK`] at most.
     #[inline(always)]
     #[must_use]
-    pub const fn block<const N: usize>(&self, i: u32) -> [u64; N] {
-        const { assert!(N <= SPARE) };
-        let i = i as usize & (WORDS - 1);
-        let mut block = [0; N];
-        let mut k = 0;
-        while k < N {
-            block[k] = u64::from_le(self.words[i + k]);
-            k += 1;
+    pub fn block<const N: usize>(&self, at: u32) -> [u64; N] {
+        const { assert!(N <= BLOCK) };
+        let start = load::start(&self.bytes, at);
+        core::array::from_fn(|k| load::word(start, k))
+    }
+
+    /// Writes eight bytes at `at`.
+    #[inline(always)]
+    pub const fn put(&mut self, at: u32, word: u64) {
+        let (at, bytes) = (place(at), word.to_le_bytes());
+        let mut i = 0;
+        while i < 8 {
+            self.bytes[at + i] = bytes[i];
+            i += 1;
         }
-        block
     }
 
     /// A window that holds the first [`HEAD_MAX`] of `bytes`, and their number.
@@ -81,12 +151,8 @@ impl Window {
     pub fn of(bytes: &[u8]) -> (Box<Self>, u32) {
         let bytes = &bytes[..bytes.len().min(HEAD_MAX)];
         // what is left over must never be read: fill with what would mislead most
-        let mut window = Box::new(Self { words: [u64::from_le_bytes(*b"\r\n\r\n\r\n\r\n"); WORDS + SPARE] });
-        for (i, part) in bytes.chunks(8).enumerate() {
-            let mut word = *b"\n\n\n\n\n\n\n\n";
-            word[..part.len()].copy_from_slice(part);
-            window.words[i] = u64::from_le_bytes(word).to_le();
-        }
+        let mut window = Box::new(Self { bytes: [b'\n'; HEAD_MAX + SPARE] });
+        window.bytes[..bytes.len()].copy_from_slice(bytes);
         (window, bytes.len() as u32)
     }
 }
@@ -111,7 +177,7 @@ mod tests {
     fn any_index_can_be_read() {
         let (window, _) = Window::of(&[]);
         for at in [HEAD_MAX as u32 - 1, HEAD_MAX as u32, u32::MAX - 7, u32::MAX] {
-            let _ = (window.byte(at), window.word(at), window.eight(at));
+            let _ = (window.byte(at), window.block::<BLOCK>(at), window.eight(at));
         }
     }
 

@@ -3,7 +3,7 @@
 use core::hint::black_box;
 
 use super::{
-    FLAG_KEEP_ALIVE, FLAG_UPGRADE, Flow, Head, REQUEST, begin, state,
+    FLAG_KEEP_ALIVE, FLAG_UPGRADE, Flow, Head, REQUEST, begin, list, state,
     swar::{self, ascii, first, lower},
     value::{self, is_space},
 };
@@ -63,7 +63,8 @@ pub const FIXED: [u64; FILTER_WORDS] = {
 };
 
 /// Reads a line that passed the filter, if it is one of those that heads often have, written as they always are: a
-/// `Content-Length` of few digits, a `Connection` that says one thing. Whether it was, or a field of no interest.
+/// `Content-Length` of few digits, a `Connection` that says one thing, a `baggage` without a key. Whether it was, or a
+/// field of no interest.
 #[inline(always)]
 pub fn plain(head: &mut Head, window: &Window, config: &Config, word: u64) -> bool {
     let (mark, limit) = (head.mark, head.limit);
@@ -80,6 +81,16 @@ pub fn plain(head: &mut Head, window: &Window, config: &Config, word: u64) -> bo
         let Some(number) = swar::number(window.eight(from), digits) else { return false };
         head.last = FRAMING;
         value::length(head, number);
+        return true;
+    }
+    let baggage = word == ascii(*b"baggage:");
+    if baggage || (word == ascii(*b"tracesta") && lower(window.eight(mark + 3)) == ascii(*b"cestate:")) {
+        let (filter, from) = if baggage { (config.baggage, 8) } else { (config.tracestate, 11) };
+        if head.kind != REQUEST || !list::foreign(head, window, filter, mark + from) {
+            return false;
+        }
+        head.fresh = 0;
+        head.last = CARRIER;
         return true;
     }
     let kept = word == ascii(*b"connecti")

@@ -55,6 +55,7 @@ pub fn end<const N: usize>(head: &mut Head, window: &Window, config: &Config) ->
         if !field::plain(head, window, config, lower(word)) {
             return head.go(state::NAME);
         }
+        head.at = head.line;
     }
     Flow::More
 }

@@ -108,6 +108,35 @@ const fn ends(head: &Head, window: &Window, at: u32) -> bool {
     at == head.limit || (at < head.limit && matches!(window.byte(at), b' ' | b'\t' | b','))
 }
 
+/// How many members [`foreign`] looks at.
+const MEMBERS: u32 = 6;
+
+/// Whether the list from `at` to the end of the line has a few members, written as they always are, and none of them may be a
+/// carrier: nothing is left to read of it. If not, it is read member by member.
+#[inline(always)]
+pub fn foreign(head: &mut Head, window: &Window, filter: u64, at: u32) -> bool {
+    head.at = at;
+    let mut n = 0;
+    while n < MEMBERS {
+        n += 1;
+        let head = black_box(&mut *head);
+        let at = head.at + u32::from(window.byte(head.at) == b' ');
+        if at >= head.limit {
+            return true;
+        }
+        let word = window.eight(at);
+        if between(word as u8) || filter >> (swar::slot(word) & 63) & 1 != 0 {
+            return false;
+        }
+        match swar::find(window, at, b',', b',') {
+            Search::At(end) if end < head.limit => head.at = end + 1,
+            Search::From(next) if next < head.limit => return false,
+            _ => return true,
+        }
+    }
+    false
+}
+
 /// Compares a member's first bytes with the carriers' names, from number `index` on.
 #[inline(always)]
 pub fn member(head: &mut Head, window: &Window, config: &Config) -> Flow {

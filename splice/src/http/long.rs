@@ -123,11 +123,11 @@ pub const fn shifts(words: u32) -> u32 {
 
 /// Moves block number `n` of what stays, when `words` go. They are moved in order.
 #[inline(always)]
-pub const fn shift(window: &mut Window, words: u32, n: u32) {
+pub fn shift(window: &mut Window, words: u32, n: u32) {
     let mut i = 0;
     while i < BLOCK as u32 {
-        let to = n.wrapping_mul(BLOCK as u32).wrapping_add(i);
-        window.put(to, window.word(to.wrapping_add(words)));
+        let to = n.wrapping_mul(BLOCK as u32).wrapping_add(i).wrapping_mul(8);
+        window.put(to, window.eight(to.wrapping_add(words.wrapping_mul(8))));
         i += 1;
     }
 }
@@ -153,8 +153,7 @@ pub fn parts(text: &[u8], part: usize, config: &Config) -> (Head, Found) {
             break;
         }
         for (at, byte) in (head.len..).zip(&text[given..given + n]) {
-            let shift = (at & 7) * 8;
-            window.put(at >> 3, window.word(at >> 3) & !(0xff << shift) | u64::from(*byte) << shift);
+            window.put(at, u64::from(*byte));
         }
         head.more(n as u32);
     }

@@ -100,43 +100,41 @@ const ROWS: u32 = 4;
 /// looked at one by one.
 #[inline(always)]
 pub fn line_end(window: &Window, at: u32) -> Search {
-    let kept = !0 << ((at & 7) * 8);
-    let mut i = at >> 3;
-    let mut row: [u64; ROW] = window.block(i);
-    row[0] = ((row[0] ^ BLANKS) & kept) ^ BLANKS;
+    let mut at = at;
+    let mut row: [u64; ROW] = window.block(at);
     let mut n = 1;
     // Bytes beyond ASCII are hits, too, and so is one more behind a hit: only what is none is certain.
     while row.iter().fold(0, |all, word| all | word.wrapping_sub(BLANKS)) & HIGH == 0 && n < ROWS {
         n += 1;
-        i += ROW as u32;
-        row = window.block(i);
+        at += ROW as u32 * 8;
+        row = window.block(at);
     }
     let mut k = 0;
     while k < ROW {
         let hit = upto(row[k], b'\n');
         if hit != 0 {
-            return Search::At((i + k as u32) * 8 + lowest(hit));
+            return Search::At(at + k as u32 * 8 + lowest(hit));
         }
         k += 1;
     }
-    Search::From((i + ROW as u32) * 8)
+    Search::From(at + ROW as u32 * 8)
 }
 
 /// Looks for the first byte at or behind `at` that is one of the two, eight words far. Neither is zero.
 #[inline(always)]
 pub fn find(window: &Window, at: u32, one: u8, other: u8) -> Search {
     let maybe = |word| if one == other { maybe(word, one) } else { maybe(word, one) | maybe(word, other) };
-    let block: [u64; BLOCK] = window.block(at >> 3);
-    let mut word = block[0] & (!0 << ((at & 7) * 8));
+    let block: [u64; BLOCK] = window.block(at);
+    let mut word = block[0];
     let mut i = 0;
     while maybe(word) == 0 {
         i += 1;
         if i == block.len() {
-            return Search::From((at & !7) + i as u32 * 8);
+            return Search::From(at + i as u32 * 8);
         }
         word = block[i];
     }
-    let start = (at & !7) + i as u32 * 8;
+    let start = at + i as u32 * 8;
     let hit = if one == other { upto(word, one) } else { upto(word, one) | upto(word, other) };
     if hit == 0 { Search::From(start + 8) } else { Search::At(start + lowest(hit)) }
 }

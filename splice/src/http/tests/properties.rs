@@ -25,6 +25,24 @@ fn head() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A head with a list of members, carriers among them or not, written as they mostly are or not.
+fn list() -> impl Strategy<Value = Vec<u8>> {
+    let long = "serverNode=DF28-0123456789-0123456789-0123456789-0123456789-0123456789-0123456789";
+    let members = ["userId=alice", long, "sidetrack=k1", "sidetrack=", "sidetrackx=k", "sd-routing-key=k2", "side"];
+    let odd = [";p=1", " ", "\t", "", "=", "é=ü", "a=b"];
+    let members = prop::sample::select([&members[..], &odd[..]].concat());
+    let members = prop::collection::vec(prop::collection::vec(members, 1..3), 0..9);
+    let names = ["baggage:", "Baggage: ", "tracestate:", "TRACESTATE: ", "tracestate :", "baggages: ", "baggage:\t"];
+    let behind = ["x: y\r\n", " folded\r\n", "\tsidetrack=k3\r\n", "content-length: 3\r\n", ""];
+    let end = prop::sample::select(&["\r\n", "\n"][..]);
+    (prop::sample::select(names.to_vec()), members, end, prop::sample::select(behind.to_vec())).prop_map(
+        |(name, members, end, behind)| {
+            let members: Vec<String> = members.iter().map(|m| m.concat()).collect();
+            format!("GET / HTTP/1.1\r\n{name}{}{end}{behind}\r\n", members.join(",")).into_bytes()
+        },
+    )
+}
+
 /// Compares both readers, and both kinds of head.
 fn compare(text: &[u8]) -> Result<(), TestCaseError> {
     let config = default_carriers();
@@ -41,6 +59,11 @@ proptest! {
 
     #[test]
     fn heads_are_read_as_the_reference_reads_them(text in head()) {
+        compare(&text)?;
+    }
+
+    #[test]
+    fn lists_are_read_as_the_reference_reads_them(text in list()) {
         compare(&text)?;
     }
 
