@@ -75,12 +75,30 @@ fn copy_response(c: *mut Connection, out: &mut Out) -> bool {
     }
 }
 
+/// Looks for the route of the key that carrier number `i` has; with `decides` that one is wanted. Returns 1 if there is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn routed_key(i: u32, service: u32, decides: u32) -> u32 {
+    let (Some(out), Some(work)) = (maps::out(), WORK.get_ptr_mut(0)) else { return 0 };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let key = unsafe { &mut (*work).found.keys[i as usize & (CARRIERS - 1)] };
+    key.service = service;
+    // SAFETY: values of this map are replaced whole.
+    let Some(r) = (unsafe { ROUTES.get(&*key) }) else { return 0 };
+    if decides != 0 {
+        out.want = if r.kind == ROUTE_FORK { WANT_FORK } else { WANT_FAIL };
+        out.route = r.id;
+        out.version = r.version;
+    }
+    1
+}
+
 /// Finds out who must get the request whose head was read and holds something of a carrier: the first one, in the configured
 /// order, whose key has a route decides. It is the baseline until then.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_route(service: u32) -> u32 {
-    let (Some(out), Some(work)) = (maps::out(), WORK.get_ptr_mut(0)) else { return 0 };
+    let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let work = unsafe { &mut *work };
     let found = work.head.found;
@@ -95,19 +113,9 @@ pub extern "C" fn find_route(service: u32) -> u32 {
     }
     let mut routed = 0;
     let mut i = 0;
-    while i < CARRIERS {
+    while i < CARRIERS as u32 {
         if found >> i & 1 != 0 {
-            let key = &mut work.found.keys[i];
-            key.service = service;
-            // SAFETY: values of this map are replaced whole.
-            if let Some(r) = unsafe { ROUTES.get(&*key) } {
-                routed += 1;
-                if routed == 1 {
-                    out.want = if r.kind == ROUTE_FORK { WANT_FORK } else { WANT_FAIL };
-                    out.route = r.id;
-                    out.version = r.version;
-                }
-            }
+            routed += routed_key(i, service, u32::from(routed == 0));
         }
         i += 1;
     }
