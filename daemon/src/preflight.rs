@@ -138,6 +138,7 @@ fn features() -> Vec<Problem> {
     let asked = [
         ("tc programs (BPF_PROG_TYPE_SCHED_CLS)", "4.1", program),
         ("the BPF ring buffer", "5.8", map(MapType::RingBuf)),
+        ("the helper bpf_ktime_get_coarse_ns for tc programs", "5.11", helper(BpfHelper::BPF_FUNC_ktime_get_coarse_ns)),
         ("the helper bpf_redirect_neigh for tc programs", "5.10", helper(BpfHelper::BPF_FUNC_redirect_neigh)),
         ("the helper bpf_loop for tc programs", "5.17", helper(BpfHelper::BPF_FUNC_loop)),
     ];

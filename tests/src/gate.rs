@@ -14,6 +14,8 @@ pub enum Need {
     Curl,
     /// `tc`.
     Tc,
+    /// A kernel with tcx (6.6).
+    Tcx,
     /// The built agent.
     Agent,
 }
@@ -41,6 +43,12 @@ impl Need {
             Self::Nginx => tool("nginx", "-v"),
             Self::Curl => tool("curl", "--version"),
             Self::Tc => tool("tc", "-V"),
+            Self::Tcx => {
+                let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+                let name = b"BPF_TCX_INGRESS\0";
+                let there = types.windows(name.len()).any(|bytes| bytes == name);
+                (!there).then(|| "this kernel has no tcx".to_owned())
+            }
             Self::Agent => {
                 let binary = agent::binary();
                 let there = binary.is_file();

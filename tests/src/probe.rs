@@ -35,8 +35,19 @@ pub enum Hook {
 pub struct Counters {
     egress: Counter,
     ingress: Counter,
-    clsact: Option<Pod>,
+    clsact: Option<Clsact>,
 }
+
+/// Filters of a clsact qdisc.
+#[derive(Debug)]
+struct Clsact {
+    pod: Pod,
+    /// The qdisc was made for them: where there is no tcx, the agent's filters are in it as well.
+    made: bool,
+}
+
+/// Their place: behind the agent's.
+const PREF: u32 = 60_000;
 
 #[derive(Debug)]
 struct Counter {
@@ -51,9 +62,15 @@ impl Counters {
     /// # Errors
     /// When the kernel refuses.
     pub fn attach(pod: &Pod, hook: Hook) -> Result<Self> {
-        if hook == Hook::Clsact {
-            pod.tc("qdisc add dev eth0 clsact")?;
-        }
+        let clsact = if hook == Hook::Clsact {
+            let made = !pod.tc("qdisc show dev eth0")?.contains("clsact");
+            if made {
+                pod.tc("qdisc add dev eth0 clsact")?;
+            }
+            Some(Clsact { pod: pod.clone(), made })
+        } else {
+            None
+        };
         let index = pod.enter(|| nix::net::if_::if_nametoindex("eth0"))?.context("the pod has no eth0")?;
         let make = |name: &str, point: u32| -> Result<Counter> {
             let map = array()?;
@@ -67,7 +84,7 @@ impl Counters {
                 Hook::Clsact => {
                     let path = Path::new(LAB_DIR).join(format!("bpf/{}-{name}", pod.name()));
                     pin(&program, &path)?;
-                    pod.tc(&format!("filter add dev eth0 {name} bpf da object-pinned {}", path.display()))?;
+                    pod.tc(&format!("filter add dev eth0 {name} pref {PREF} bpf da object-pinned {}", path.display()))?;
                     fs::remove_file(&path)?;
                     Vec::new()
                 }
@@ -75,7 +92,7 @@ impl Counters {
             Ok(Counter { map, keep })
         };
         let (egress, ingress) = (make("egress", TCX_EGRESS)?, make("ingress", TCX_INGRESS)?);
-        Ok(Self { egress, ingress, clsact: (hook == Hook::Clsact).then(|| pod.clone()) })
+        Ok(Self { egress, ingress, clsact })
     }
 
     /// Detaches both. What they have counted can still be read.
@@ -85,10 +102,14 @@ impl Counters {
     pub fn detach(&mut self) -> Result<()> {
         self.egress.keep.clear();
         self.ingress.keep.clear();
-        match self.clsact.take() {
-            Some(pod) => pod.tc("qdisc del dev eth0 clsact").map(drop),
-            None => Ok(()),
+        let Some(Clsact { pod, made }) = self.clsact.take() else { return Ok(()) };
+        if made {
+            return pod.tc("qdisc del dev eth0 clsact").map(drop);
         }
+        for name in ["egress", "ingress"] {
+            pod.tc(&format!("filter del dev eth0 {name} pref {PREF}"))?;
+        }
+        Ok(())
     }
 
     /// Packets seen leaving the pod.

@@ -31,9 +31,17 @@ fn seen(scene: &Scene, counters: &Counters, agent: &Agent) -> Result<()> {
     Ok(())
 }
 
+/// What attaching by this hook needs.
+fn needs(hook: Hook) -> &'static [Need] {
+    match hook {
+        Hook::Tcx => &[Need::Tcx],
+        Hook::Clsact => &[Need::Tc],
+    }
+}
+
 #[rstest]
 fn a_program_that_was_there_before_sees_its_packets(#[values(Hook::Tcx, Hook::Clsact)] hook: Hook) -> Result<()> {
-    if !gate::open(&[Need::Tc]) {
+    if !gate::open(needs(hook)) {
         return Ok(());
     }
     let Some(scene) = Scene::open("before", BBR)? else { return Ok(()) };
@@ -45,7 +53,7 @@ fn a_program_that_was_there_before_sees_its_packets(#[values(Hook::Tcx, Hook::Cl
 
 #[rstest]
 fn a_program_that_came_after_sees_its_packets(#[values(Hook::Tcx, Hook::Clsact)] hook: Hook) -> Result<()> {
-    if !gate::open(&[Need::Tc]) {
+    if !gate::open(needs(hook)) {
         return Ok(());
     }
     let Some(scene) = Scene::open("after", BBR)? else { return Ok(()) };
@@ -61,7 +69,7 @@ fn a_program_that_came_after_sees_its_packets(#[values(Hook::Tcx, Hook::Clsact)]
 
 #[rstest]
 fn status_shows_the_neighbours_and_purge_leaves_them(#[values(Hook::Tcx, Hook::Clsact)] hook: Hook) -> Result<()> {
-    if !gate::open(&[Need::Tc]) {
+    if !gate::open(needs(hook)) {
         return Ok(());
     }
     let Some(scene) = Scene::open("shown", BBR)? else { return Ok(()) };

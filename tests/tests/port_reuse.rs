@@ -3,10 +3,12 @@
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
-    Request, Scene,
+    HttpError, Request, Scene,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, Via},
+    wait_for,
 };
+use std::{io::ErrorKind, time::Duration};
 
 /// How the first connection ends so that its port is free at once.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +30,14 @@ fn a_port_used_again_at_once_is_a_new_connection(
         let owners = [Some(KEY), None, Some(KEY), Some(OTHER_KEY), None, None, Some(OTHER_KEY), Some(KEY), None];
         for (round, key) in owners.into_iter().enumerate() {
             let context = || format!("{via:?}, round {round}, {key:?}\n{}", agent.explain());
-            let mut http = scene.client.http_from(scene.address(via), 40_000).with_context(context)?;
+            // Until the server has acknowledged its FIN, the client's old socket has the port (LAST-ACK).
+            let mut http = wait_for("the port to be free", Duration::from_secs(2), || {
+                let dialled = scene.client.http_from(scene.address(via), 40_000);
+                let taken = matches!(&dialled, Err(HttpError::Io(e)) if e.kind() == ErrorKind::AddrNotAvailable);
+                (!taken).then_some(dialled)
+            })
+            .with_context(context)?
+            .with_context(context)?;
             let request = Request::get("/bytes/2000").maybe_key(key);
             http.exchange(&request)
                 .with_context(context)?

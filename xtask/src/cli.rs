@@ -3,7 +3,9 @@
 mod apt;
 mod build;
 mod deny;
+mod guest;
 mod install;
+mod kernels;
 mod lint;
 mod packages;
 mod policy;
@@ -49,6 +51,8 @@ enum Command {
     },
     /// Run the tests, with a table of suites at the end (root)
     Test(test::Args),
+    /// Run the tests of the real kernel on other kernels, in QEMU without KVM
+    Kernels(kernels::Args),
     /// Check formatting and lints of all crates, the kernel programs too
     Lint(lint::Args),
     /// Check the dependencies of both lock files: bans, licences, sources
@@ -73,6 +77,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Demo { args } => return build::become_bin("demo", &args),
         Command::Bench { args } => return build::become_bin("bench", &args),
         Command::Test(args) => return test::run(&args),
+        Command::Kernels(args) => return kernels::kernels(&args),
         Command::Lint(args) => lint::run(&args)?,
         Command::Deny => deny::run()?,
     }

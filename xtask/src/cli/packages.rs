@@ -61,6 +61,14 @@ pub const RUSTC: &[Package] = &[
 /// The lints for what that compiler compiles.
 pub const CLIPPY: Package = row("rust-web-clippy", File("/usr/bin/cargo-clippy"), All, "lints the kernel programs");
 
+/// For `cargo xtask kernels`.
+pub const GUEST: &[Package] = &[
+    row("qemu-system-x86", Program("qemu-system-x86_64"), All, "runs other kernels, emulated"),
+    row("busybox-static", Program("busybox"), All, "what a guest has beside the tests"),
+    row("cpio", Program("cpio"), All, "packs a guest's files"),
+    row("kmod", Program("depmod"), All, "says which modules a module needs"),
+];
+
 impl Package {
     fn is_there(&self) -> bool {
         match self.proof {
@@ -73,4 +81,9 @@ impl Package {
 /// What of the table is not there.
 pub fn missing(scope: Scope) -> Vec<&'static Package> {
     PACKAGES.iter().filter(|package| scope.covers(package.scope) && !package.is_there()).collect()
+}
+
+/// What of these is not there.
+pub fn missing_of(packages: &'static [Package]) -> Vec<&'static Package> {
+    packages.iter().filter(|package| !package.is_there()).collect()
 }

@@ -107,7 +107,8 @@ fn print_list(suites: &[Suite]) {
     }
 }
 
-fn print_result(rows: &[(&str, Tally)], built: Duration) -> ExitCode {
+/// Prints the table; the exit code says whether all held.
+pub fn print_result(rows: &[(&str, Tally)], built: Duration) -> ExitCode {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max("build".len());
     let terminal = io::stdout().is_terminal();
     let minutes = |time: Duration| format!("{:.1}", time.as_secs_f64() / 60.0);
