@@ -19,10 +19,12 @@ use sidetrack_splice::{
 use crate::{
     atomic,
     count::{self, count},
+    decide,
     forward::{self, GONE},
     hold, legs,
     maps::{self, CONNECTIONS, DIALS, HEADS, OUTWARD, Out},
-    mem, open, options, plain, requests as req,
+    mem, open, options, plain,
+    requests::requests,
     skb::{self, PASS, STOLEN},
     turn,
 };
@@ -243,11 +245,11 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
     if c.is_null() {
         return PASS;
     }
-    let step = req::requests(skb, c);
+    let step = requests(skb, c);
     let Some(out) = maps::out() else { return PASS };
     out.now = skb::now();
     match step {
-        req::STEP_STAY => {
+        decide::STEP_STAY => {
             if out.state.phase == PHASE_HOLD {
                 out.state.release();
             }
@@ -264,17 +266,17 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
             }
             PASS_ON
         }
-        req::STEP_CUT => {
+        decide::STEP_CUT => {
             count(Reason::HoldCut);
             hold::hand_over(skb, EVENT_CUT);
             STOLEN
         }
-        req::STEP_WAIT => hold_head(skb, c, mark, SLOTS as u32, EVENT_WAIT),
-        req::STEP_DIAL => {
+        decide::STEP_WAIT => hold_head(skb, c, mark, SLOTS as u32, EVENT_WAIT),
+        decide::STEP_DIAL => {
             let slot = out.slot;
             hold_head(skb, c, mark, slot, EVENT_DIAL)
         }
-        req::STEP_SWITCH | req::STEP_ADOPT => SWITCH,
+        decide::STEP_SWITCH | decide::STEP_ADOPT => SWITCH,
         _ => GIVE_UP,
     }
 }
@@ -333,7 +335,7 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     }
     let slot = out.slot as usize & (SLOTS - 1);
     let old = out.state.owner as usize & (SLOTS - 1);
-    let cold = out.step == req::STEP_ADOPT;
+    let cold = out.step == decide::STEP_ADOPT;
     let (phase, held) = (out.state.phase, out.state.flags & CONN_HELD);
     out.state.phase = PHASE_SWITCH;
     out.state.flags |= CONN_HELD;

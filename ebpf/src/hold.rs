@@ -1,7 +1,5 @@
 //! Handing frames to the agent.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
 use sidetrack_splice::abi::{
     addr::Tuple,
@@ -23,24 +21,22 @@ const LARGE: u32 = 64 * 1024 + 256;
 
 const HEADER: u32 = size_of::<Event>() as u32;
 
-/// Copies the frame into a record with room for `ROOM` bytes of it. False: the ring buffer is full.
+/// Hands an event to the agent, with room for `ROOM` bytes behind it that `load` fills. False, and counted: there is no room, by
+/// the reason `full`, or the frame's bytes cannot be had.
 #[inline(always)]
-fn send<const ROOM: u32, const MASK: u64>(skb: *mut __sk_buff, event: &Event) -> bool {
+fn submit<const ROOM: u32>(event: &Event, full: Reason, load: impl FnOnce(*mut u8) -> bool) -> bool {
     // SAFETY: the size is a constant, the map is a ring buffer.
     let record = unsafe { h::bpf_ringbuf_reserve((&raw const EVENTS).cast_mut().cast(), u64::from(HEADER + ROOM), 0) };
     if record.is_null() {
-        count(Reason::RingFull);
+        count(full);
         return false;
     }
-    let mut n = u64::from(event.frame_len);
-    // SAFETY: arithmetic on one register: the verifier must see 1..=ROOM on the register that the helper gets.
-    unsafe { core::arch::asm!("{n} += -1", "{n} &= {mask}", "{n} += 1", n = inout(reg) n, mask = const MASK) };
-    // SAFETY: the record has room for the header and ROOM bytes; MASK + 1 is at most ROOM.
-    let loaded = unsafe {
+    // SAFETY: the record has room for the header, and for ROOM bytes behind it.
+    let frame = unsafe {
         core::ptr::write(record.cast::<Event>(), *event);
-        h::bpf_skb_load_bytes(skb.cast(), 0, record.cast::<u8>().add(HEADER as usize).cast::<c_void>(), n as u32) == 0
+        record.cast::<u8>().add(HEADER as usize)
     };
-    if !loaded {
+    if !load(frame) {
         count(Reason::ErrLoad);
         // SAFETY: the record was reserved above and is given back once.
         unsafe { h::bpf_ringbuf_discard(record, 0) };
@@ -49,6 +45,38 @@ fn send<const ROOM: u32, const MASK: u64>(skb: *mut __sk_buff, event: &Event) ->
     // SAFETY: as above.
     unsafe { h::bpf_ringbuf_submit(record, 0) };
     true
+}
+
+/// Sends a frame of at most `ROOM` bytes, a power of two; `MASK` is one less.
+#[inline(always)]
+fn send<const ROOM: u32, const MASK: u64>(skb: *mut __sk_buff, event: &Event) -> bool {
+    let mut n = u64::from(event.frame_len);
+    submit::<ROOM>(event, Reason::RingFull, |frame| {
+        // SAFETY: arithmetic on one register: the verifier must see 1..=ROOM on the register that the helper gets. There are
+        // ROOM bytes.
+        unsafe {
+            core::arch::asm!("{n} += -1", "{n} &= {mask}", "{n} += 1", n = inout(reg) n, mask = const MASK);
+            h::bpf_skb_load_bytes(skb.cast(), 0, frame.cast(), n as u32) == 0
+        }
+    })
+}
+
+/// As [`send`], for frames whose largest size is no power of two: two loads.
+#[inline(always)]
+fn send_large(skb: *mut __sk_buff, event: &Event) -> bool {
+    let mut n = u64::from(event.frame_len - MEDIUM);
+    submit::<LARGE>(event, Reason::RingFull, |frame| {
+        // SAFETY: arithmetic on one register; a frame of this size has 1..=49,408 bytes behind the first 16 KiB.
+        unsafe { core::arch::asm!("{n} += -1", "{n} &= 65535", "{n} += 1", n = inout(reg) n) };
+        if n > u64::from(LARGE - MEDIUM) {
+            n = 1;
+        }
+        // SAFETY: there are LARGE bytes.
+        unsafe {
+            h::bpf_skb_load_bytes(skb.cast(), 0, frame.cast(), MEDIUM) == 0
+                && h::bpf_skb_load_bytes(skb.cast(), MEDIUM, frame.add(MEDIUM as usize).cast(), n as u32) == 0
+        }
+    })
 }
 
 /// Hands the frame in hand, with its headers, to the agent. Returns whether it could be: room is reserved first, so a
@@ -91,49 +119,10 @@ pub extern "C" fn hand_over(skb: *mut __sk_buff, kind: u32) -> u32 {
     u32::from(sent)
 }
 
-/// As `send`, for frames whose largest size is no power of two: two loads.
-#[inline(always)]
-fn send_large(skb: *mut __sk_buff, event: &Event) -> bool {
-    // SAFETY: as in `send`.
-    let record = unsafe { h::bpf_ringbuf_reserve((&raw const EVENTS).cast_mut().cast(), u64::from(HEADER + LARGE), 0) };
-    if record.is_null() {
-        count(Reason::RingFull);
-        return false;
-    }
-    let mut n = u64::from(event.frame_len - MEDIUM);
-    // SAFETY: arithmetic on one register; a frame of this size has 1..=49,408 bytes behind the first 16 KiB.
-    unsafe { core::arch::asm!("{n} += -1", "{n} &= 65535", "{n} += 1", n = inout(reg) n) };
-    if n > u64::from(LARGE - MEDIUM) {
-        n = 1;
-    }
-    // SAFETY: the record has room for the header and LARGE bytes.
-    let loaded = unsafe {
-        core::ptr::write(record.cast::<Event>(), *event);
-        let frame = record.cast::<u8>().add(HEADER as usize);
-        h::bpf_skb_load_bytes(skb.cast(), 0, frame.cast(), MEDIUM) == 0
-            && h::bpf_skb_load_bytes(skb.cast(), MEDIUM, frame.add(MEDIUM as usize).cast(), n as u32) == 0
-    };
-    if !loaded {
-        count(Reason::ErrLoad);
-        // SAFETY: as in `send`.
-        unsafe { h::bpf_ringbuf_discard(record, 0) };
-        return false;
-    }
-    // SAFETY: as in `send`.
-    unsafe { h::bpf_ringbuf_submit(record, 0) };
-    true
-}
-
 /// Tells the agent that a connection was closed or given up, so that it resets the legs. The agent's sweep finds it
 /// too: this makes it quick.
 #[inline(always)]
 pub fn gone(skb: *mut __sk_buff, conn: &Tuple, service: u32) {
-    // SAFETY: as in `send`.
-    let record = unsafe { h::bpf_ringbuf_reserve((&raw const EVENTS).cast_mut().cast(), u64::from(HEADER), 0) };
-    if record.is_null() {
-        count(Reason::GoneUnsaid);
-        return;
-    }
     let event = Event {
         conn: *conn,
         kind: EVENT_GONE,
@@ -151,9 +140,5 @@ pub fn gone(skb: *mut __sk_buff, conn: &Tuple, service: u32) {
         ifindex: skb::ifindex(skb),
         at: skb::now(),
     };
-    // SAFETY: the record has room for the header.
-    unsafe {
-        core::ptr::write(record.cast::<Event>(), event);
-        h::bpf_ringbuf_submit(record, 0);
-    }
+    submit::<0>(&event, Reason::GoneUnsaid, |_| true);
 }

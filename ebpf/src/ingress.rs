@@ -116,7 +116,7 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
     if p.flags & (flag::FIN | flag::RST) == 0 && (!held || start == end) {
         let place = resp.place(start, end);
         if place == Place::Pass {
-            passed(w, c);
+            replies::passed(w, c);
             return PASS;
         }
         if place == Place::Read && plain::plain_response(skb, c) != 0 {
@@ -207,21 +207,8 @@ pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
     if p.flags & flag::FIN != 0 || resp.place(w.start, w.end) != Place::Pass {
         return FOLLOW;
     }
-    passed(w, c);
+    replies::passed(w, c);
     PASS
-}
-
-/// Notes what a segment passes to the client, and what it acknowledges.
-#[inline(always)]
-pub fn passed(w: &In, c: *mut Connection) {
-    // SAFETY: numbers of a map value that only grow.
-    unsafe {
-        atomic::raise(&raw mut (*c).resp.next, w.end);
-        if w.packet.flags & flag::ACK != 0 {
-            let acked = seq::extend((*c).resp.acked, w.ack);
-            atomic::raise(&raw mut (*c).resp.acked, acked);
-        }
-    }
 }
 
 /// Follows the framing of the responses through the segment in hand, whose positions are in `In`. Either it passes, or it is
@@ -269,28 +256,8 @@ pub extern "C" fn follow(skb: *mut __sk_buff, c: *mut Connection, l: *const Leg)
     if !commit(c, l, w, again) {
         return SHOT;
     }
-    passed(w, c);
+    replies::passed(w, c);
     PASS
-}
-
-/// Whether the leg `l` (null: the original one, nothing was diverted) still speaks to the client, after the response side was
-/// claimed; if not, the claim is given back. Egress goes the other way round: it sets [`CONN_HELD`] and looks at the response side
-/// then (`egress::switch`), so one of the two sees the other.
-#[inline(always)]
-pub fn speaks(c: *mut Connection, l: *const Leg) -> bool {
-    // SAFETY: map values, a field of each; the caller has claimed the response side.
-    unsafe {
-        let flags = (&raw const (*c).now.flags).read_volatile();
-        let speaks = if l.is_null() {
-            flags & (CONN_HELD | CONN_DIVERTED) == 0
-        } else {
-            flags & CONN_HELD == 0 && (&raw const (*l).state).read_volatile() == STATE_OWNER
-        };
-        if !speaks {
-            atomic::publish(&raw mut (*c).answering);
-        }
-        speaks
-    }
 }
 
 /// Bytes of [`RespState`] that are written at once.
@@ -311,7 +278,7 @@ fn commit(c: *mut Connection, l: *const Leg, w: &mut In, again: bool) -> bool {
             count(Reason::ResponseGap);
             return false;
         }
-        if !speaks(c, l) {
+        if !replies::speaks(c, l) {
             count(Reason::HeldKept);
             return false;
         }

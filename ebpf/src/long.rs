@@ -20,8 +20,8 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
+    decide::{STEP_MORE, STEP_STAY, WANT_BASELINE, decide, find_route, reset, unreadable},
     maps::{self, CONFIG, Out},
-    requests::{STEP_MORE, STEP_STAY, WANT_BASELINE, decide, find_route, reset, unreadable},
     scan::{self, WORK},
 };
 

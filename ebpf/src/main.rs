@@ -13,6 +13,7 @@
 
 mod atomic;
 mod count;
+mod decide;
 mod egress;
 mod forward;
 mod hold;

@@ -103,7 +103,7 @@ pub struct Out {
     pub generation: u64,
     /// The same of the response side.
     pub answering: u64,
-    /// The step that was decided: one of the `STEP_` constants of `requests`.
+    /// The step that was decided: one of the `STEP_` constants of `decide`.
     pub step: u32,
     /// Slot for a switch or a dial.
     pub slot: u32,
@@ -115,7 +115,7 @@ pub struct Out {
     pub version: u32,
     /// The service.
     pub service: u32,
-    /// One of the `WANT_` constants of `requests`.
+    /// One of the `WANT_` constants of `decide`.
     pub want: u32,
     /// For a cut: payload bytes before the next head.
     pub cut: u32,

@@ -12,9 +12,9 @@ use sidetrack_splice::{
 use crate::{
     atomic,
     count::count,
-    ingress,
+    decide,
     maps::{CONFIG, IN, OUT},
-    requests,
+    replies,
     scan::{self, WORK},
     skb,
 };
@@ -52,7 +52,7 @@ pub extern "C" fn plain_request(skb: *mut __sk_buff, c: *mut Connection) -> u32 
         return 0;
     }
     let Some(head) = read(skb, out.packet.payload_at, out.end - out.start, http::REQUEST) else { return 0 };
-    let facts = requests::facts(head);
+    let facts = decide::facts(head);
     let behind = out.start + u64::from(head.end);
     if head.found | head.invalid | head.duplicate | (head.flags & FLAG_CONNECT) != 0
         || facts.chunked
@@ -104,7 +104,7 @@ pub extern "C" fn plain_response(skb: *mut __sk_buff, c: *mut Connection) -> u32
     }
     // SAFETY: a map value, whose state is written between claim and publication.
     unsafe {
-        if !atomic::claim(&raw mut (*c).answering, generation) || !ingress::speaks(c, core::ptr::null()) {
+        if !atomic::claim(&raw mut (*c).answering, generation) || !replies::speaks(c, core::ptr::null()) {
             return 0;
         }
         let facts = reply::Facts { code: head.code, length, chunked: false, rest: false };
@@ -112,6 +112,6 @@ pub extern "C" fn plain_response(skb: *mut __sk_buff, c: *mut Connection) -> u32
         atomic::publish(&raw mut (*c).answering);
     }
     count(Reason::ResponseComplete);
-    ingress::passed(w, c);
+    replies::passed(w, c);
     1
 }

@@ -6,13 +6,16 @@ use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
 use sidetrack_splice::{
     abi::{
         reason::Reason,
-        record::{Connection, FRAMING_CHUNKED, FRAMING_HEAD, HEAD_MAX},
+        record::{CONN_DIVERTED, CONN_HELD, Connection, FRAMING_CHUNKED, FRAMING_HEAD, HEAD_MAX, Leg, STATE_OWNER},
     },
     http::{self, BODY_CHUNKED, BODY_LENGTH, BODY_REST, STATUS_COMPLETE, STATUS_INCOMPLETE},
+    packet::flag,
     reply::Facts,
+    seq,
 };
 
 use crate::{
+    atomic,
     count::count,
     maps::{self, HEADS, In},
     scan::{self, Source, WORK},
@@ -142,4 +145,37 @@ pub extern "C" fn replies(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
     // SAFETY: the callback's context outlives the loop.
     unsafe { h::bpf_loop(PIECES, piece as *mut c_void, (&raw mut context).cast(), 0) };
     0
+}
+
+/// Notes what a segment passes to the client, and what it acknowledges.
+#[inline(always)]
+pub fn passed(w: &In, c: *mut Connection) {
+    // SAFETY: numbers of a map value that only grow.
+    unsafe {
+        atomic::raise(&raw mut (*c).resp.next, w.end);
+        if w.packet.flags & flag::ACK != 0 {
+            let acked = seq::extend((*c).resp.acked, w.ack);
+            atomic::raise(&raw mut (*c).resp.acked, acked);
+        }
+    }
+}
+
+/// Whether the leg `l` (null: the original one, nothing was diverted) still speaks to the client, after the response side was
+/// claimed; if not, the claim is given back. Egress goes the other way round: it sets [`CONN_HELD`] and looks at the response side
+/// then (`egress::switch`), so one of the two sees the other.
+#[inline(always)]
+pub fn speaks(c: *mut Connection, l: *const Leg) -> bool {
+    // SAFETY: map values, a field of each; the caller has claimed the response side.
+    unsafe {
+        let flags = (&raw const (*c).now.flags).read_volatile();
+        let speaks = if l.is_null() {
+            flags & (CONN_HELD | CONN_DIVERTED) == 0
+        } else {
+            flags & CONN_HELD == 0 && (&raw const (*l).state).read_volatile() == STATE_OWNER
+        };
+        if !speaks {
+            atomic::publish(&raw mut (*c).answering);
+        }
+        speaks
+    }
 }
