@@ -22,7 +22,7 @@ use crate::{
     decide,
     forward::{self, GONE},
     hold, legs,
-    maps::{self, CONNECTIONS, DIALS, HEADS, OUTWARD, Out},
+    maps::{self, CONNECTIONS, DIALS, HEADS, LEGS, OUTWARD, Out},
     mem, open, options, plain,
     requests::requests,
     skb::{self, PASS, STOLEN},
@@ -447,24 +447,30 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
         return PASS;
     }
     out.now = skb::now();
-    if out.state.flags & CONN_DIVERTED == 0 {
-        count(Reason::ClosedPlain);
-        open::forget(&out.key.conn);
-        return PASS;
-    }
-    count(Reason::ClosedLegs);
-    // It comes once: another CPU's step must not make it void.
+    // It comes once: another CPU's step must not make it void, nor may that step go on with what is forgotten here.
     let mut tries = 0;
     while out.state.phase != PHASE_CLOSED && tries < 4 {
         tries += 1;
+        let plain = out.state.flags & CONN_DIVERTED == 0 && out.state.phase != PHASE_SWITCH;
         out.state.phase = PHASE_CLOSED;
         out.state.active = out.now;
-        if commit(c, out) {
-            hold::gone(skb, &out.key.conn, out.service);
-        } else {
+        if !commit(c, out) {
             look(c, out);
+        } else if !plain {
+            hold::gone(skb, &out.key.conn, out.service);
         }
     }
+    if out.state.flags & CONN_DIVERTED == 0 {
+        // Where its number lies behind what was held, the baseline asks for it by an acknowledgement, and the client's kernel answers
+        // with another (RFC 5961, section 3.2): both pass. A switch that was under way has left the original leg's record, in
+        // whose place the connection's stands until then.
+        count(Reason::ClosedPlain);
+        if LEGS.get_ptr(&out.key.conn).is_none() {
+            open::forget(&out.key.conn);
+        }
+        return PASS;
+    }
+    count(Reason::ClosedLegs);
     out.slot = u32::from(out.state.owner);
     FORWARD
 }

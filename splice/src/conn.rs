@@ -54,8 +54,11 @@ impl ConnState {
         if self.phase == PHASE_SWITCH {
             return if start == end { Place::Owner } else { Place::Drop(Reason::Busy) };
         }
-        if start == end || self.phase == PHASE_CLOSED {
+        if start == end {
             return Place::Owner;
+        }
+        if self.phase == PHASE_CLOSED {
+            return Place::Drop(Reason::LateClosed);
         }
         if start < self.switched {
             // The old owner has acknowledged all of it: what straddles the switch need not be repaired.

@@ -329,3 +329,43 @@ fn what_an_owner_says_while_a_head_is_held_stays_away_from_the_client() -> Resul
     server.join().map_err(|_| anyhow!("the server has panicked"))??;
     agent.no_errors()
 }
+
+/// The client's reset meets the agent's dial, and the switch to its leg, at every moment.
+#[rstest]
+fn clients_that_reset_in_the_middle_of_a_hold_leave_nothing() -> Result<()> {
+    let Some(scene) = Scene::open("reset-in-hold", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let clients = 4;
+    thread::scope(|scope| {
+        let (scene, agent) = (&scene, &agent);
+        let client = |number: u64| {
+            move || -> Result<()> {
+                for round in 0..400_u64 {
+                    let via = Via::ALL[(round % 4) as usize];
+                    let context = || format!("{via:?}, round {round}\n{}", agent.explain());
+                    let mut http = scene.client.http(scene.address(via)).with_context(context)?;
+                    // A connection that was diverted and has come back, or a fresh one.
+                    if round % 3 == 0 {
+                        for key in [Some(OTHER_KEY), None] {
+                            http.exchange(&Request::get("/").maybe_key(key)).with_context(context)?;
+                        }
+                    }
+                    let wire = Request::get("/").key(KEY).wire();
+                    let pause = Duration::from_micros((round * 37 + number * 400) % 1500);
+                    // Once the connection is given up, what is written meets a reset.
+                    drop(http.send(&wire));
+                    thread::sleep(pause);
+                    http.abort()?;
+                }
+                Ok(())
+            }
+        };
+        let running: Vec<_> = (0..clients).map(|number| scope.spawn(client(number))).collect();
+        running.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a client panicked"))?)
+    })?;
+    let gone =
+        || [&scene.base, &scene.fork, &scene.other].iter().all(|origin| origin.clients().is_empty()).then_some(());
+    wait_for("servers to have no connection", Duration::from_secs(5), gone).with_context(|| agent.explain())?;
+    scene.isolated()?;
+    agent.no_errors()
+}

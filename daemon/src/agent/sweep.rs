@@ -36,7 +36,7 @@ fn once(shared: &Shared, silence: &mut Silence) {
             // The original leg goes with its connection, or when it is given up.
             let c = connections.get(&tuple);
             if c.is_none() && older(leg.opened, now, UNCLAIMED) {
-                _ = shared.maps.legs.remove(&tuple);
+                legs::end(shared, &tuple, &leg, "its connection is gone");
                 continue;
             }
         }

@@ -159,6 +159,8 @@ reasons! {
     ResetRedirected = "reset_redirected",
     /// A head longer than 16 KiB without a routed key: read to its end, it stays with the baseline.
     HeadLong = "head_long",
+    /// Payload behind the client's reset, of a frame that was held: dropped, nobody is to have it.
+    LateClosed = "late_closed",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

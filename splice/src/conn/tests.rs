@@ -91,6 +91,15 @@ fn a_plain_head_is_one_in_order_with_nothing_pending() {
 }
 
 #[test]
+fn nobody_gets_what_comes_behind_the_clients_reset() {
+    let state = ConnState { phase: PHASE_CLOSED, ..watching(1000) };
+    for start in [0, 999, 1000, 1001] {
+        assert_eq!(state.place(start, start + 10), Place::Drop(Reason::LateClosed), "{start}");
+    }
+    assert_eq!(state.place(1000, 1000), Place::Owner, "a bare acknowledgement");
+}
+
+#[test]
 fn an_owner_changes_only_when_all_is_acknowledged_and_answered() {
     let state = ConnState { asked: 4, ..watching(1000) };
     let good = answered(4, 700, 1000);
