@@ -61,7 +61,7 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     if flags & flag::SYN != 0 {
         return if flags & flag::ACK == 0 { open::syn(skb) } else { PASS };
     }
-    skb::tuple(&mut out.key.conn, &out.packet.src, &out.packet.dst, out.packet.ports);
+    skb::outbound(&mut out.key.conn, &out.packet);
     out.key.direction = OUTWARD;
     let Some(c) = CONNECTIONS.get_ptr_mut(&out.key.conn) else {
         if mark == MARK_REPLAY {

@@ -32,7 +32,7 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         return PASS;
     }
     let Some(w) = skb::read::<false, _>(skb, maps::incoming) else { return PASS };
-    skb::tuple(&mut w.leg, &w.packet.dst, &w.packet.src, w.packet.ports.rotate_left(16));
+    skb::inbound(&mut w.leg, &w.packet);
     let connection = CONNECTIONS.get_ptr_mut(&w.leg);
     if let Some(c) = connection {
         // SAFETY: a map value, one field.

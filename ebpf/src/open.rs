@@ -33,7 +33,7 @@ pub extern "C" fn dial(skb: *mut __sk_buff, stamped: u32) -> i32 {
     }
     let p = &out.packet;
     count(Reason::DialSyn);
-    out.key.conn = p.outbound();
+    skb::outbound(&mut out.key.conn, p);
     let seen = Handshake { at: skb::now(), isn: p.seq, peer_isn: 0, stamp: 0, answered: 0 };
     if HANDSHAKES.insert(&out.key.conn, &seen, 0).is_err() {
         count(Reason::ErrMap);
@@ -73,7 +73,7 @@ pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
     let Some(out) = OUT.get_ptr_mut(0) else { return PASS };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let out = unsafe { &mut *out };
-    out.key.conn = out.packet.outbound();
+    skb::outbound(&mut out.key.conn, &out.packet);
     let (p, conn) = (&out.packet, &out.key.conn);
     let key = ServiceAddr { addr: conn.remote, port: conn.remote_port, pad: 0 };
     // SAFETY: the agent replaces values whole.

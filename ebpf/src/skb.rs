@@ -205,9 +205,21 @@ pub fn parse(skb: *mut __sk_buff, p: &mut Packet) -> bool {
     false
 }
 
+/// Writes the tuple of a packet that leaves the pod.
+#[inline(always)]
+pub fn outbound(to: &mut Tuple, p: &Packet) {
+    tuple(to, &p.src, &p.dst, p.ports);
+}
+
+/// Writes the tuple of a packet that comes to the pod.
+#[inline(always)]
+pub fn inbound(to: &mut Tuple, p: &Packet) {
+    tuple(to, &p.dst, &p.src, p.ports.rotate_left(16));
+}
+
 /// Writes a tuple where it is needed. By words: the compiler would make it on the stack, and copy it from there.
 #[inline(always)]
-pub fn tuple(to: &mut Tuple, local: &Addr, remote: &Addr, ports: u32) {
+fn tuple(to: &mut Tuple, local: &Addr, remote: &Addr, ports: u32) {
     // SAFETY: records of words, none of which is a part of another.
     unsafe {
         mem::copy(&raw mut to.local, local);

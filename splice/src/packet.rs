@@ -3,11 +3,7 @@
 //! Headers are taken as words in memory order, as one `bpf_skb_load_bytes` gives them, and written back as one run of
 //! words from the source address to the window field.
 
-use crate::{
-    abi::addr::{Addr, Tuple},
-    checksum::Diff,
-    seq::Numbers,
-};
+use crate::{abi::addr::Addr, checksum::Diff, seq::Numbers};
 
 /// TCP flag bits (RFC 9293 3.1), as they stand in the 14th byte of the header.
 pub mod flag {
@@ -133,20 +129,6 @@ impl Packet {
     #[must_use]
     pub const fn dst_port(&self) -> u16 {
         if cfg!(target_endian = "little") { (self.ports >> 16) as u16 } else { self.ports as u16 }
-    }
-
-    /// The tuple of a packet that leaves the pod.
-    #[inline(always)]
-    #[must_use]
-    pub const fn outbound(&self) -> Tuple {
-        Tuple { local: self.src, remote: self.dst, local_port: self.src_port(), remote_port: self.dst_port() }
-    }
-
-    /// The tuple of a packet that comes to the pod.
-    #[inline(always)]
-    #[must_use]
-    pub const fn inbound(&self) -> Tuple {
-        Tuple { local: self.dst, remote: self.src, local_port: self.dst_port(), remote_port: self.src_port() }
     }
 
     /// How many sequence numbers it takes.

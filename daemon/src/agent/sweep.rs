@@ -32,14 +32,6 @@ fn once(shared: &Shared, silence: &mut Silence) {
     let now = state::now();
     let connections: HashMap<Tuple, Connection> = shared.maps.connections.entries().into_iter().collect();
     for (tuple, leg) in shared.maps.legs.entries() {
-        if leg.moved == 0 {
-            // The original leg goes with its connection, or when it is given up.
-            let c = connections.get(&tuple);
-            if c.is_none() && older(leg.opened, now, UNCLAIMED) {
-                legs::end(shared, &tuple, &leg, "its connection is gone");
-                continue;
-            }
-        }
         if let Some(why) = ended::leg(connections.get(&leg.conn), &tuple, &leg, now, shared.config.parked_idle) {
             // It may have become the owner meanwhile.
             if shared.maps.legs.find(&tuple).is_some_and(|l| l.state == leg.state && l.active == leg.active) {

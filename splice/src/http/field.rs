@@ -70,7 +70,7 @@ pub fn plain(head: &mut Head, window: &Window, config: &Config, word: u64) -> bo
     let (mark, limit) = (head.mark, head.limit);
     if word == ascii(*b"content-") {
         if lower(window.eight(mark + 7)) != ascii(*b"-length:") {
-            return config.own >> (swar::slot(swar::coarse(word)) & 63) & 1 == 0
+            return !swar::may_have(config.own, swar::coarse(word))
                 && lower(window.eight(mark + 6)) != ascii(*b"t-length");
         }
         let from = mark + 15 + u32::from(window.byte(mark + 15) == b' ');
@@ -173,7 +173,7 @@ pub fn own(head: &mut Head, window: &Window, config: &Config) -> Flow {
     }
     head.field = OWN;
     let word = window.eight(head.mark);
-    if config.own >> (swar::slot(swar::coarse(word)) & 63) & 1 == 0 {
+    if !swar::may_have(config.own, swar::coarse(word)) {
         return resume(head);
     }
     if candidate(head, config, CARRIER_HEADER, lower(word)) { head.go(state::MATCH) } else { resume(head) }

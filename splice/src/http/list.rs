@@ -58,7 +58,7 @@ fn item(head: &mut Head, window: &Window, config: &Config) -> Flow {
     match head.field {
         field::BAGGAGE | field::TRACESTATE => {
             let filter = if head.field == field::BAGGAGE { config.baggage } else { config.tracestate };
-            if filter >> (swar::slot(word) & 63) & 1 != 0 {
+            if swar::may_have(filter, word) {
                 head.mark = at;
                 head.index = 0;
                 return head.go(state::MEMBER);
@@ -125,7 +125,7 @@ pub fn foreign(head: &mut Head, window: &Window, filter: u64, at: u32) -> bool {
             return true;
         }
         let word = window.eight(at);
-        if between(word as u8) || filter >> (swar::slot(word) & 63) & 1 != 0 {
+        if between(word as u8) || swar::may_have(filter, word) {
             return false;
         }
         match swar::find(window, at, b',', b',') {

@@ -99,8 +99,7 @@ const ROWS: u32 = 4;
 /// A row is asked at once whether it has a byte below the space: text has none but line ends and tabs. Only then its words are
 /// looked at one by one.
 #[inline(always)]
-pub fn line_end(window: &Window, at: u32) -> Search {
-    let mut at = at;
+pub fn line_end(window: &Window, mut at: u32) -> Search {
     let mut row: [u64; ROW] = window.block(at);
     let mut n = 1;
     // Bytes beyond ASCII are hits, too, and so is one more behind a hit: only what is none is certain.
@@ -158,6 +157,12 @@ pub const fn number(word: u64, n: u32) -> Option<u64> {
 pub const fn slot(word: u64) -> u32 {
     const _: () = assert!(FILTER_WORDS == 8);
     ((word << 16).wrapping_mul(0x71c8_0689_a135_3c15) >> 55) as u32
+}
+
+/// Whether what begins with `word` may be in a filter of one word.
+#[inline(always)]
+pub const fn may_have(filter: u64, word: u64) -> bool {
+    filter >> (slot(word) & 63) & 1 != 0
 }
 
 /// How many bytes [`slot`] looks at.

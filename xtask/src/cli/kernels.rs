@@ -14,7 +14,7 @@ use super::{
     apt, build,
     guest::{self, Guest},
     packages, runner, setup,
-    shell::{paint, run, say},
+    shell::{run, say},
     tally::Tally,
     test::print_result,
 };
@@ -56,7 +56,7 @@ pub fn kernels(args: &Args) -> Result<ExitCode> {
         let runners = tests.iter().filter(|test| test.test).map(|test| test.path.clone()).collect::<Vec<_>>();
         let guest = Guest { kernel: &files.dir, daemon: &daemon, runners: &runners, arguments: &args.runner };
         let image = guest.image(&root().join("target/kernels").join(&version))?;
-        println!("\n{}", paint(false, "1", &format!("Linux {version} ({kernel})")));
+        println!("\nLinux {version} ({kernel})");
         let tally = runner::run(&version, &mut guest::qemu(&files.vmlinuz()?, &image), LIMIT, &mut io::stdout())?;
         rows.push((version, ended(kernel, tally)));
     }
@@ -106,7 +106,7 @@ fn fetch(package: &str) -> Result<Kernel> {
         if first(&dir.join("boot"), "vmlinuz-").is_ok() {
             return Ok(Kernel { dir });
         }
-        let fresh = dir.with_extension("new");
+        let fresh = tools::dir().join("kernels").join(format!("{name}.new"));
         let _ = std::fs::remove_dir_all(&fresh);
         std::fs::create_dir_all(&fresh)?;
         run(Command::new("apt-get").args(["-q", "download", &name]).current_dir(&fresh))?;

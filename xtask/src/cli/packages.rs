@@ -66,6 +66,7 @@ pub const GUEST: &[Package] = &[
     row("qemu-system-x86", Program("qemu-system-x86_64"), All, "runs other kernels, emulated"),
     row("busybox-static", Program("busybox"), All, "what a guest has beside the tests"),
     row("cpio", Program("cpio"), All, "packs a guest's files"),
+    row("xz-utils", Program("xz"), All, "unpacks a kernel's modules"),
     row("kmod", Program("depmod"), All, "says which modules a module needs"),
 ];
 
@@ -80,7 +81,7 @@ impl Package {
 
 /// What of the table is not there.
 pub fn missing(scope: Scope) -> Vec<&'static Package> {
-    PACKAGES.iter().filter(|package| scope.covers(package.scope) && !package.is_there()).collect()
+    missing_of(PACKAGES).into_iter().filter(|package| scope.covers(package.scope)).collect()
 }
 
 /// What of these is not there.
