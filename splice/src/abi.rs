@@ -12,7 +12,7 @@ pub mod record;
 pub mod route;
 
 /// Version of every pinned record but `control`. It names the pin directory.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// How many legs one connection has room for: the baseline's slot and seven others.
 pub const LEGS: usize = 8;

@@ -8,9 +8,9 @@ use crate::abi::{
     LEGS,
     reason::Reason,
     record::{
-        CONN_DIVERTED, CONN_EXPECT, CONN_HELD, CONN_HTTP, CONN_UPGRADE, ConnState, FRAMING_CHUNKED, FRAMING_HEAD,
-        FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED, PHASE_HOLD,
-        PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN, RespState,
+        CONN_DIVERTED, CONN_EXPECT, CONN_HEAD, CONN_HELD, CONN_HTTP, CONN_UPGRADE, ConnState, FRAMING_CHUNKED,
+        FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED,
+        PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN, RespState,
     },
 };
 
@@ -91,7 +91,7 @@ impl ConnState {
     #[must_use]
     pub fn plain_head(&self, start: u64) -> bool {
         self.phase == PHASE_WATCH
-            && self.flags & !CONN_HTTP == 0
+            && self.flags & !(CONN_HTTP | CONN_HEAD) == 0
             && self.partial == 0
             && self.request.state == FRAMING_HEAD
             && self.request.pos == start
@@ -128,21 +128,26 @@ impl ConnState {
     /// `behind` is the position behind the head, `end` behind the segment.
     #[inline(always)]
     pub fn consume(&mut self, facts: &Facts, behind: u64, end: u64) {
+        let mut flags = (self.flags | CONN_HTTP) & !(CONN_UPGRADE | CONN_EXPECT);
         if facts.is_head {
+            flags |= CONN_HEAD;
             self.head_bits |= 1 << (self.asked & 63);
         } else {
             self.head_bits &= !(1 << (self.asked & 63));
         }
         self.asked = self.asked.wrapping_add(1);
-        self.flags = (self.flags | CONN_HTTP) & !(CONN_UPGRADE | CONN_EXPECT);
         if facts.upgrade {
-            self.flags |= CONN_UPGRADE;
+            flags |= CONN_UPGRADE;
         }
         // A length that leads out of 64 bits is not met in a connection's life.
         self.request =
             if facts.chunked { Framing::chunked(behind) } else { Framing::head(behind.saturating_add(facts.length)) };
         if facts.expect && end == behind && (facts.chunked || facts.length > 0) {
-            self.flags |= CONN_EXPECT;
+            flags |= CONN_EXPECT;
+        }
+        // Ingress reads their line of cache for each response, on another processor.
+        if flags != self.flags {
+            self.flags = flags;
         }
     }
 
@@ -290,7 +295,7 @@ pub enum Switchable {
 #[must_use]
 pub fn switchable(state: &ConnState, resp: &RespState, boundary: u64, acked: u64) -> Switchable {
     // Behind its FIN there is nothing that the client would take.
-    let over = resp.flags & RESP_FIN != 0;
+    let over = resp.flags & RESP_FIN != 0 || resp.unasked(state.asked);
     if over || resp.response.state == FRAMING_REST || resp.response.state == FRAMING_LOST {
         return Switchable::Never;
     }

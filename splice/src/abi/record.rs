@@ -119,9 +119,14 @@ pub const CONN_HTTP: u32 = 8;
 pub const CONN_FIN: u32 = 16;
 /// A head is held for a leg that is being made: the owner's late payload and FIN stay away from the client.
 pub const CONN_HELD: u32 = 32;
+/// A HEAD was asked: whose responses have no body is told by [`ConnState::head_bits`].
+pub const CONN_HEAD: u32 = 64;
 
 /// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed if
 /// [`Connection::generation`] still stands.
+///
+/// What each request changes comes first, and fills a line of cache with the generation; what follows changes only where
+/// something else happens than a request to the baseline. Ingress, on another processor, reads that for each response.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -129,6 +134,18 @@ pub const CONN_HELD: u32 = 32;
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
 pub struct ConnState {
+    /// Framing of the requests.
+    pub request: Framing,
+    /// Highest position passed, plus one. It tells retransmissions; where two processors write it, it may lag behind.
+    pub next: u64,
+    /// Bit n modulo 64: request number n was a HEAD, its response has no body.
+    pub head_bits: u64,
+    /// Nanoseconds when the last head was passed on, or the phase last changed.
+    pub active: u64,
+    /// Complete request heads passed on.
+    pub asked: u32,
+    /// Bytes of the next head, from [`Framing::pos`] on, that were gathered in map `heads` and passed to the owner.
+    pub partial: u32,
     /// One of the `PHASE_` constants.
     pub phase: u8,
     /// Slot of the leg that serves the exchange in progress.
@@ -139,30 +156,18 @@ pub struct ConnState {
     pub pad: u8,
     /// `CONN_` flags.
     pub flags: u32,
-    /// Framing of the requests.
-    pub request: Framing,
-    /// Highest position passed, plus one. It tells retransmissions; where two processors write it, it may lag behind.
-    pub next: u64,
     /// Where the owner last changed.
     pub switched: u64,
-    /// Bit n modulo 64: request number n was a HEAD, its response has no body.
-    pub head_bits: u64,
     /// Position of the first byte that is held, in [`PHASE_HOLD`].
     pub held: u64,
     /// Nanoseconds (`CLOCK_MONOTONIC`) when the agent was last asked about it.
     pub asked_at: u64,
-    /// Nanoseconds when the last head was passed on, or the phase last changed.
-    pub active: u64,
-    /// Complete request heads passed on.
-    pub asked: u32,
     /// Number of the hold; the agent's answer in map `dials` names it.
     pub hold: u32,
     /// Bytes handed to the agent in this hold.
     pub held_bytes: u32,
     /// Slot that the held head waits for.
     pub held_slot: u32,
-    /// Bytes of the next head, from [`Framing::pos`] on, that were gathered in map `heads` and passed to the owner.
-    pub partial: u32,
     /// Zero.
     pub reserved: u32,
 }
@@ -172,6 +177,9 @@ pub struct ConnState {
 ///
 /// Each side has a generation of its own. It is even while its state is whole. Who changes the state makes it odd by
 /// one compare-and-swap, writes, and makes it even again: of two who decided on one copy, one wins.
+///
+/// Requests pass on one processor and responses on another: no line of cache that one side writes for each exchange is read by
+/// the other for each, see [`VALUE_AT`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(
@@ -179,12 +187,6 @@ pub struct ConnState {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
 pub struct Connection {
-    /// Of [`Self::now`].
-    pub generation: u64,
-    /// Request side.
-    pub now: ConnState,
-    /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs` counts as free.
-    pub legs: [LegRef; LEGS],
     /// Nanoseconds when the SYN was seen.
     pub opened: u64,
     /// [`super::route::Service::id`].
@@ -199,11 +201,45 @@ pub struct Connection {
     pub server: Said,
     /// Zero.
     pub reserved: u32,
-    /// Of [`Self::resp`]. Far from the request side: another processor writes it.
+    /// Of [`Self::now`].
+    pub generation: u64,
+    /// Request side.
+    pub now: ConnState,
+    /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs` counts as free.
+    pub legs: [LegRef; LEGS],
+    /// Zero.
+    pub room: [u64; 2],
+    /// Of [`Self::resp`].
     pub answering: u64,
     /// Response side, in the client's view of the sequence space. All zero before the baseline's SYN-ACK was seen.
     pub resp: RespState,
 }
+
+/// Where the kernel puts a value behind a key of [`Tuple`]'s size, in bytes from the start of a line of cache: eight bytes of the
+/// allocator's (`LLIST_NODE_SZ` in kernel/bpf/memalloc.c), 48 of `struct htab_elem` and the key, rounded up to eight
+/// (kernel/bpf/hashtab.c), in memory that is aligned to its own size, a power of two.
+pub const VALUE_AT: usize = (8 + 48 + size_of::<Tuple>().next_multiple_of(8)) % LINE;
+/// Bytes in a line of cache.
+const LINE: usize = 64;
+
+/// The line of cache, counted from that of the value's first byte, that holds the byte at `offset` of a value.
+const fn line(offset: usize) -> usize {
+    (VALUE_AT + offset) / LINE
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    let now = offset_of!(Connection, now);
+    let requests = line(offset_of!(Connection, generation));
+    let responses = line(offset_of!(Connection, answering));
+    assert!(line(now + offset_of!(ConnState, partial)) == requests, "a request changes one line");
+    assert!(line(offset_of!(Connection, server)) < requests && requests < line(now + offset_of!(ConnState, phase)));
+    assert!(
+        line(offset_of!(Connection, resp) + offset_of!(RespState, acked)) == responses,
+        "a response changes one line"
+    );
+    assert!(line(offset_of!(Connection, legs) + size_of::<[LegRef; LEGS]>() - 1) < responses);
+};
 
 /// What a SYN or a SYN-ACK says about its sender.
 #[repr(C)]
