@@ -12,6 +12,7 @@
 //! | `/status/S` | the status S (204 and 304 without a body) |
 //! | `/early` | as `/echo`, but before the body is read, and without its digest |
 //! | `/hints` | 103, then as `/echo` |
+//! | `/twice/PAUSE` | two answers, milliseconds apart, or at once: the second one nobody has asked for |
 //! | `/refuse` | 417 to an `Expect`, no 100, and no body is read |
 //! | `/close` | as `/echo`, with `Connection: close` |
 //! | `/reset` | a reset |

@@ -323,6 +323,33 @@ fn pipelined_requests_of_several_owners_are_kept_apart_or_reset() -> Result<()> 
 }
 
 #[rstest]
+fn behind_an_answer_that_nobody_has_asked_for_the_owner_never_changes(
+    #[values(None, Some(KEY))] before: Option<&str>,
+    #[values(0, 30)] pause: u64,
+) -> Result<()> {
+    let Some(scene) = Scene::open("unasked", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    http.exchange(&Request::get(&format!("/twice/{pause}")).maybe_key(before))?;
+    std::thread::sleep(Duration::from_millis(pause * 3));
+    // The client takes the second answer for this request's: it is not to be another side's.
+    let after = Request::get("/after").maybe_key(if before.is_some() { None } else { Some(KEY) });
+    http.patience(Duration::from_secs(8))?;
+    let _ = http.send(&after.wire());
+    loop {
+        match http.response(&after) {
+            Ok(response) => ensure!(response.served_by() == Scene::owner(before)),
+            Err(HttpError::Reset | HttpError::Closed(0)) => break,
+            Err(error) => bail!("{error}\n{}", agent.explain()),
+        }
+    }
+    for origin in [&scene.base, &scene.fork, &scene.other] {
+        ensure!(origin.journal().matching(|seen| seen.target == "/after").is_empty());
+    }
+    agent.no_errors()
+}
+
+#[rstest]
 fn a_connect_is_the_baselines_or_reset(#[values(None, Some(KEY))] key: Option<&str>) -> Result<()> {
     let Some(scene) = Scene::open("connect", BBR)? else { return Ok(()) };
     let agent = scene.agent()?;

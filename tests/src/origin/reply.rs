@@ -24,6 +24,7 @@ pub(super) enum Reply {
     Status { status: u16 },
     Early,
     Hints,
+    Twice { pause: Duration },
     Refuse,
     Close,
     Reset,
@@ -48,6 +49,7 @@ impl Reply {
             "status" => Self::Status { status: first as u16 },
             "early" => Self::Early,
             "hints" => Self::Hints,
+            "twice" => Self::Twice { pause: Duration::from_millis(first) },
             "refuse" => Self::Refuse,
             "close" => Self::Close,
             "reset" => Self::Reset,
@@ -121,6 +123,7 @@ pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply) -> io::R
         | Reply::Slow { .. }
         | Reply::Early
         | Reply::Hints
+        | Reply::Twice { .. }
         | Reply::Refuse
         | Reply::Close
         | Reply::Reset => {
@@ -142,6 +145,14 @@ pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply) -> io::R
             wire.extend_from_slice(&head(status, &framing, more));
             if !only_head {
                 wire.extend_from_slice(&body);
+            }
+            if let Reply::Twice { pause } = *reply {
+                if pause.is_zero() {
+                    wire.extend_from_within(..);
+                } else {
+                    out.write_all(&wire)?;
+                    thread::sleep(pause);
+                }
             }
             out.write_all(&wire)?;
         }
