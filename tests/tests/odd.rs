@@ -346,6 +346,7 @@ fn behind_an_answer_that_nobody_has_asked_for_the_owner_never_changes(
     for origin in [&scene.base, &scene.fork, &scene.other] {
         ensure!(origin.journal().matching(|seen| seen.target == "/after").is_empty());
     }
+    ensure!(agent.counter("reset_sticky")? > 0, "it was not known at once: {:?}", agent.counters()?);
     agent.no_errors()
 }
 
