@@ -22,7 +22,7 @@ use crate::{
     decide,
     forward::{self, GONE},
     hold, legs,
-    maps::{self, CONNECTIONS, DIALS, HEADS, LEGS, OUTWARD, Out},
+    maps::{self, CONNECTIONS, DIALS, HEADS, OUTWARD, Out},
     mem, open, options, plain,
     requests::requests,
     skb::{self, PASS, STOLEN},
@@ -96,6 +96,8 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
         return PASS;
     }
     look(c, out);
+    // Another CPU may have changed it since: what follows belongs to the copy.
+    let place = out.state.place(start, end + u64::from(fin));
     // SAFETY: as above.
     out.service = unsafe { (*c).service };
     out.slot = u32::from(out.state.owner);
@@ -220,7 +222,7 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, c: *mut Connection, fin: u32) -> 
     if out.state.flags & CONN_DIVERTED == 0 {
         if fin != 0 {
             count(Reason::ClosedPlain);
-            open::forget(&out.key.conn);
+            open::forget(c, &mut out.key);
         }
         return PASS;
     }
@@ -232,7 +234,7 @@ pub extern "C" fn pass_on(skb: *mut __sk_buff, c: *mut Connection, fin: u32) -> 
             return STOLEN;
         }
         count(Reason::ClosedLegs);
-        hold::gone(skb, &out.key.conn, out.service);
+        ended(skb, out);
     }
     out.slot = u32::from(out.state.owner);
     FORWARD
@@ -406,7 +408,28 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let (start, end, now) = (out.start, out.end, out.now);
     out.state.switch(slot as u32, start, now);
     out.state.passed(end);
-    if commit(c, out) { PASS_ON } else { STOLEN }
+    if commit(c, out) {
+        return PASS_ON;
+    }
+    // The client's reset alone comes between. It went to the old owner, which may have to ask for its number.
+    if let Some(leg) = legs::find(&out.key.conn, &new_ref) {
+        // SAFETY: map values.
+        unsafe { legs::enter(leg, STATE_PARKED) };
+    }
+    if let Some(leg) = legs::find(&out.key.conn, &old_ref) {
+        // SAFETY: as above.
+        unsafe { legs::enter(leg, STATE_OWNER) };
+    }
+    STOLEN
+}
+
+/// The client will end no head any more: what was gathered of one goes at once, what else there is the agent ends.
+#[inline(always)]
+fn ended(skb: *mut __sk_buff, out: &Out) {
+    if out.state.partial != 0 {
+        let _ = HEADS.remove(&out.key);
+    }
+    hold::gone(skb, &out.key.conn, out.service);
 }
 
 /// Gives the connection up: the client is reset, and the agent resets the legs.
@@ -432,7 +455,7 @@ pub extern "C" fn give_up(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         if out.state.flags & CONN_DIVERTED == 0 && answered && !open::original(c, &out.key.conn, out.now, 0) {
             count(Reason::ErrMap);
         }
-        hold::gone(skb, &out.key.conn, out.service);
+        ended(skb, out);
     }
     count::number(out.reason);
     turn::reset_client(skb)
@@ -449,24 +472,26 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
     out.now = skb::now();
     // It comes once: another CPU's step must not make it void, nor may that step go on with what is forgotten here.
     let mut tries = 0;
-    while out.state.phase != PHASE_CLOSED && tries < 4 {
+    let mut whole = false;
+    while out.state.phase != PHASE_CLOSED && out.state.phase != PHASE_RESET && tries < 4 {
         tries += 1;
-        let plain = out.state.flags & CONN_DIVERTED == 0 && out.state.phase != PHASE_SWITCH;
+        // A CPU that changes the owner goes on with the record, and with the original leg's.
+        whole = out.state.phase != PHASE_SWITCH;
         out.state.phase = PHASE_CLOSED;
         out.state.active = out.now;
         if !commit(c, out) {
+            whole = false;
             look(c, out);
-        } else if !plain {
-            hold::gone(skb, &out.key.conn, out.service);
+        } else if !whole || out.state.flags & CONN_DIVERTED != 0 {
+            ended(skb, out);
         }
     }
     if out.state.flags & CONN_DIVERTED == 0 {
         // Where its number lies behind what was held, the baseline asks for it by an acknowledgement, and the client's kernel answers
-        // with another (RFC 5961, section 3.2): both pass. A switch that was under way has left the original leg's record, in
-        // whose place the connection's stands until then.
-        count(Reason::ClosedPlain);
-        if LEGS.get_ptr(&out.key.conn).is_none() {
-            open::forget(&out.key.conn);
+        // with another (RFC 5961, section 3.2): both pass. A record that stays is the agent's to remove.
+        if whole {
+            count(Reason::ClosedPlain);
+            open::forget(c, &mut out.key);
         }
         return PASS;
     }

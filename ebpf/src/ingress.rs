@@ -104,7 +104,8 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
         if p.flags & flag::RST != 0 && p.ack == unsafe { (*c).isn }.wrapping_add(1) {
             // Refused (RFC 9293 3.10.7.3).
             count(Reason::ClosedPlain);
-            open::forget(&w.leg);
+            w.key.conn = w.leg;
+            open::forget(c, &mut w.key);
         }
         return PASS;
     }
@@ -130,7 +131,8 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
     if p.flags & flag::RST != 0 {
         if start == resp.end() {
             count(Reason::ClosedPlain);
-            open::forget(&w.leg);
+            w.key.conn = w.leg;
+            open::forget(c, &mut w.key);
         }
         return PASS;
     }
@@ -245,9 +247,8 @@ pub extern "C" fn follow(skb: *mut __sk_buff, c: *mut Connection, l: *const Leg)
             return SHOT;
         }
         Place::Lost => {
-            count(Reason::ResponseLost);
             w.read = 1;
-            w.state.lose();
+            replies::lose(w);
         }
     }
     if w.packet.flags & flag::FIN != 0 {

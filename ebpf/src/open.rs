@@ -5,7 +5,7 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         reason::Reason,
-        record::{Connection, Handshake, LEG_BASELINE, PHASE_WATCH, STATE_OWNER, Said},
+        record::{Connection, Handshake, HeadKey, LEG_BASELINE, PHASE_WATCH, STATE_OWNER, Said},
         route::ServiceAddr,
     },
     packet::{Packet, flag},
@@ -14,7 +14,7 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    maps::{CONNECTIONS, CONTROL, FRESH, HANDSHAKES, IN, LEG, LEGS, OUT, SERVICES},
+    maps::{CONNECTIONS, CONTROL, FRESH, HANDSHAKES, HEADS, IN, INWARD, LEG, LEGS, OUT, OUTWARD, SERVICES},
     mem,
     options::{self, STRIP_MULTIPATH, STRIP_TIMESTAMP},
     skb::{self, PASS, SHOT},
@@ -97,18 +97,19 @@ pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
         count(Reason::ErrStore);
         return PASS;
     }
-    // SAFETY: a map value, one field that never changes.
-    match CONNECTIONS.get_ptr(conn).map(|c| unsafe { (*c).isn }) {
-        // retransmitted
-        Some(isn) if isn == p.seq => return PASS,
-        Some(_) => {
-            // The agent's sweep knows the legs of the older one by its sequence number, and resets them.
-            count(Reason::TupleReused);
-            forget_all(conn);
+    if let Some(c) = CONNECTIONS.get_ptr(conn) {
+        // SAFETY: a map value, one field that never changes.
+        if unsafe { (*c).isn } == p.seq {
+            // retransmitted
+            return PASS;
         }
-        None => {}
+        // The agent's sweep knows the legs of the older one by its sequence number, and resets them; but for the original one,
+        // whose tuple is the new one's.
+        count(Reason::TupleReused);
+        let _ = LEGS.remove(conn);
+        forget(c, &mut out.key);
     }
-    if track(skb, p, conn, service.id, said) {
+    if track(skb, &out.packet, &out.key.conn, service.id, said) {
         count(Reason::Tracked);
         return PASS;
     }
@@ -177,15 +178,18 @@ pub fn original(c: *const Connection, conn: &Tuple, now: u64, seen: u32) -> bool
     LEGS.insert(conn, &*leg, 0).is_ok()
 }
 
-/// Removes what is known of a connection, but for legs that the agent made and parts of heads: those its sweep finds.
+/// Removes what is known of the connection that `key` names, but for its legs: those the agent's sweep finds.
 #[inline(always)]
-pub fn forget(conn: &Tuple) {
-    let _ = CONNECTIONS.remove(conn);
-}
-
-/// Removes the original leg too, which is there where another has stood beside it.
-#[inline(always)]
-fn forget_all(conn: &Tuple) {
-    forget(conn);
-    let _ = LEGS.remove(conn);
+pub fn forget(c: *const Connection, key: &mut HeadKey) {
+    // SAFETY: a map value, single fields; what is removed under other eyes stays readable until this program ends.
+    let (request, response) = unsafe { ((*c).now.partial, (*c).resp.partial) };
+    let _ = CONNECTIONS.remove(&key.conn);
+    if request != 0 {
+        key.direction = OUTWARD;
+        let _ = HEADS.remove(&*key);
+    }
+    if response != 0 {
+        key.direction = INWARD;
+        let _ = HEADS.remove(&*key);
+    }
 }

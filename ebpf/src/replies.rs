@@ -24,10 +24,14 @@ use crate::{
 /// Heads and pieces of bodies that one segment may hold.
 const PIECES: u32 = 4096;
 
+/// Nobody knows any more where the response in hand ends.
 #[inline(always)]
-fn lose(out: &mut In) -> i64 {
+pub fn lose(w: &mut In) -> i64 {
     count(Reason::ResponseLost);
-    out.state.lose();
+    if w.state.partial != 0 {
+        let _ = HEADS.remove(&w.key);
+    }
+    w.state.lose();
     1
 }
 
