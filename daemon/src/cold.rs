@@ -2,7 +2,8 @@
 //!
 //! 1. [`dial`] opens a connection to the backend inside the client's namespace and freezes it ([`Dialled`]).
 //! 2. The caller stores the leg, asks [`Dialled::confirm`], and lets [`Dialled::close`] take the socket away in silence.
-//! 3. [`replay`] sends the held frames again through the pod's [`PacketSocket`]; [`cut`] parts a frame first.
+//! 3. [`replay`] sends the held frames again through the pod's [`PacketSocket`]; [`cut`] parts a frame first, and [`acknowledge`] lets it
+//!    say what the client has acknowledged since.
 //! 4. [`reset_frame`] and [`IpSocket`] end a leg at its backend.
 
 pub mod dial;
@@ -16,7 +17,7 @@ mod testing;
 
 pub use self::{
     dial::{ClientOptions, DialError, DialRequest, Dialled, Mismatch, dial},
-    frame::{Frame, FrameError, cut, reset_frame, reset_packet},
+    frame::{Frame, FrameError, acknowledge, cut, reset_frame, reset_packet},
     ports::PortBook,
     socket::{IpSocket, PacketSocket, SendError, replay},
 };

@@ -7,8 +7,8 @@ use sidetrack_splice::{
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_HELD, Connection, OPT_TIMESTAMP, PHASE_CLOSED, PHASE_HOLD,
-            PHASE_RESET, PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
+            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_HELD, CONN_PENDING, Connection, OPT_TIMESTAMP, PHASE_CLOSED,
+            PHASE_HOLD, PHASE_RESET, PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
     conn::{HELD_MAX, Place},
@@ -76,7 +76,7 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     let fin = flags & flag::FIN;
     let place = now.place(start, end + u64::from(fin));
     if matches!(place, Place::Owner)
-        && now.flags & (CONN_DIVERTED | CONN_EXPECT) == 0
+        && now.flags & (CONN_DIVERTED | CONN_EXPECT | CONN_PENDING) == 0
         && flags & (flag::FIN | flag::RST) == 0
     {
         // The path of everything that is not keyed, but for the heads. A bare acknowledgement passes nothing: its number
@@ -185,6 +185,9 @@ pub extern "C" fn to_owner(c: *mut Connection) -> i32 {
     if c.is_null() {
         return PASS;
     }
+    if out.state.flags & CONN_PENDING != 0 {
+        note_acked(c, out);
+    }
     // SAFETY: a map value; two numbers of it are compared, and a wrong answer is a reset.
     let resp = unsafe { &(*c).resp };
     if out.state.flags & CONN_EXPECT != 0 && out.end > out.start {
@@ -291,8 +294,8 @@ pub extern "C" fn hold_head(skb: *mut __sk_buff, c: *mut Connection, mark: u32, 
     if c.is_null() {
         return PASS;
     }
-    let (start, now, before) = (out.start, out.now, out.state.hold);
-    let due = out.state.hold(start, slot, now);
+    let (start, acked, now, before) = (out.start, out.packet.ack, out.now, out.state.hold);
+    let due = out.state.hold(start, slot, acked, now);
     // The agent keeps what it sends again, so only a client's retransmission asks once more.
     let ask = due && (out.state.hold != before || mark != MARK_REPLAY);
     if !ask {
@@ -322,9 +325,18 @@ pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         return STOLEN;
     }
     count(Reason::HoldMore);
+    note_acked(c, out);
     // SAFETY: a map value; a bound that need not be exact.
     unsafe { (*c).now.held_bytes = bytes };
     STOLEN
+}
+
+/// Notes what the client acknowledges while a head is held: the agent says it in the frame when it sends that again.
+#[inline(always)]
+fn note_acked(c: *mut Connection, out: &Out) {
+    // SAFETY: a map value, one number. Where a step on another CPU writes an older one over it, that step's segment is the client's
+    // own, and as young.
+    unsafe { (*c).now.acked = seq::later(out.packet.ack, (*c).now.acked) };
 }
 
 /// Makes the leg in `out.slot` the owner, from this segment on.

@@ -4,14 +4,18 @@
 //! the head (see [`crate::http`]), finds the route, and asks [`at_head`] what follows. Each function changes a copy of
 //! the state; the host commits it.
 
-use crate::abi::{
-    LEGS,
-    reason::Reason,
-    record::{
-        CONN_DIVERTED, CONN_EXPECT, CONN_HEAD, CONN_HELD, CONN_HTTP, CONN_UPGRADE, ConnState, FRAMING_CHUNKED,
-        FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED,
-        PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN, RespState,
+use crate::{
+    abi::{
+        LEGS,
+        reason::Reason,
+        record::{
+            CONN_DIVERTED, CONN_EXPECT, CONN_HEAD, CONN_HELD, CONN_HTTP, CONN_PENDING, CONN_UPGRADE, ConnState,
+            FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE,
+            LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN,
+            RespState,
+        },
     },
+    seq,
 };
 
 /// The agent is asked again about a held head not more often than this.
@@ -151,14 +155,16 @@ impl ConnState {
         }
     }
 
-    /// Holds the head at `start` for `slot`. Returns whether the agent should be asked: at first, and again at a bounded
+    /// Holds the head at `start` for `slot`; its frame acknowledges `acked`. Returns whether the agent should be asked: at first, and again at a bounded
     /// rate, so that the successor of a dead agent is asked too.
     #[inline(always)]
-    pub fn hold(&mut self, start: u64, slot: u32, now: u64) -> bool {
+    pub fn hold(&mut self, start: u64, slot: u32, acked: u32, now: u64) -> bool {
+        self.acked = if self.flags & CONN_PENDING == 0 { acked } else { seq::later(acked, self.acked) };
         // Waiting for the old owner and waiting for a leg are two holds: the agent is asked anew.
         if self.phase != PHASE_HOLD || self.held != start || self.held_slot != slot {
             self.release();
             self.phase = PHASE_HOLD;
+            self.flags |= CONN_PENDING;
             if (slot as usize) < LEGS {
                 self.flags |= CONN_HELD;
             }
@@ -181,7 +187,7 @@ impl ConnState {
     #[inline(always)]
     pub fn release(&mut self) {
         self.phase = PHASE_WATCH;
-        self.flags &= !CONN_HELD;
+        self.flags &= !(CONN_HELD | CONN_PENDING);
     }
 
     /// The leg in `slot` becomes the owner from `boundary` on.

@@ -109,9 +109,10 @@ pub const fn resume_stamps(leg: &Leg, ecr: u32, age: u64) -> u32 {
     ecr.wrapping_add(ticks).wrapping_sub(leg.ts_nxt)
 }
 
-/// The later of two times of one clock.
+/// The later of two times of one clock, or of two numbers of one stream, which lie within 2^31 of each other.
 #[inline(always)]
-const fn later(a: u32, b: u32) -> u32 {
+#[must_use]
+pub const fn later(a: u32, b: u32) -> u32 {
     if (a.wrapping_sub(b) as i32) < 0 { b } else { a }
 }
 

@@ -7,7 +7,7 @@ use sidetrack_tests::{
     Agent, Http, HttpError, Request, Scene,
     digest::body,
     lab::BBR,
-    scene::{KEY, OTHER_KEY},
+    scene::{KEY, OTHER_KEY, Via},
     wait_for,
 };
 use std::time::Duration;
@@ -315,6 +315,29 @@ fn pipelined_requests_of_several_owners_are_kept_apart_or_reset() -> Result<()> 
                     Err(HttpError::Reset) => break,
                     Err(error) => return Err(error).with_context(|| format!("{order:?}\n{}", agent.explain())),
                 }
+            }
+        }
+    }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+/// One segment, in which each head is for another owner than the one before it: the agent cuts it, and holds the rest.
+#[test]
+fn many_pipelined_requests_of_alternating_owners_are_all_answered() -> Result<()> {
+    let Some(scene) = Scene::open("pipelined-many", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    for via in Via::ALL {
+        for order in [&[None, Some(KEY)][..], &[Some(KEY), Some(OTHER_KEY), None], &[Some(KEY), Some(OTHER_KEY)]] {
+            let mut http = scene.client.http(scene.address(via))?;
+            http.patience(Duration::from_secs(8))?;
+            let keys: Vec<_> = order.iter().copied().cycle().take(16).collect();
+            let requests: Vec<_> =
+                keys.iter().zip(1..).map(|(&key, n)| Request::get(&format!("/bytes/{n}")).maybe_key(key)).collect();
+            http.send(&requests.iter().flat_map(Request::wire).collect::<Vec<_>>())?;
+            for ((request, &key), n) in requests.iter().zip(&keys).zip(1..) {
+                let context = || format!("answer {n}, {via:?}, {order:?}\n{}", agent.explain());
+                http.response(request).with_context(context)?.verify_bytes(Scene::owner(key), n)?;
             }
         }
     }

@@ -21,7 +21,7 @@ use super::{
     legs::{self, LegError},
     sweep,
 };
-use crate::cold::{Frame, cut, replay};
+use crate::cold::{Frame, acknowledge, cut, replay};
 
 /// First and longest pause between two tries to change the owner.
 const PAUSE: Duration = Duration::from_micros(300);
@@ -129,11 +129,21 @@ impl Holds {
             .is_some_and(|c| matches!(c.now.phase, PHASE_HOLD | PHASE_SWITCH) && c.now.hold == event.hold)
     }
 
+    /// Sends a held frame again. It acknowledges what its client has acknowledged since: an owner may change only when the client has
+    /// got all that the old one has said.
+    fn again(&self, event: &Event, member: &Member, mut held: Held) {
+        let c = self.shared.maps.connections.find(&event.conn).filter(|c| c.now.hold == event.hold);
+        if let Some(Err(error)) = c.map(|c| acknowledge(&mut held.bytes, c.now.acked)) {
+            warn!(conn = %event.conn, "{error}");
+        }
+        send(member, &held);
+    }
+
     /// Sends the head again. Returns whether the hold is over.
     fn retry(&self, event: &Event, member: &Member) -> bool {
         let head = self.lock().get(&event.conn).filter(|h| h.number == event.hold).map(|h| h.head.clone());
         let Some(head) = head else { return true };
-        send(member, &head);
+        self.again(event, member, head);
         !self.still(event)
     }
 
@@ -146,7 +156,7 @@ impl Holds {
         let ended = open.remove(&event.conn);
         drop(open);
         for held in ended.into_iter().flat_map(|h| h.behind) {
-            send(member, &held);
+            self.again(event, member, held);
         }
     }
 

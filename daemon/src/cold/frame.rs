@@ -1,5 +1,6 @@
 //! Frames as the kernel hands them over (Ethernet, IPv4 or IPv6, TCP): reading, cutting, making.
 
+mod ack;
 mod checksum;
 mod cut;
 mod reset;
@@ -12,6 +13,7 @@ use sidetrack_splice::{
 };
 
 pub use self::{
+    ack::acknowledge,
     cut::cut,
     reset::{reset_frame, reset_packet},
 };

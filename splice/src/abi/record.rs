@@ -121,6 +121,8 @@ pub const CONN_FIN: u32 = 16;
 pub const CONN_HELD: u32 = 32;
 /// A HEAD was asked: whose responses have no body is told by [`ConnState::head_bits`].
 pub const CONN_HEAD: u32 = 64;
+/// A head is held, for whatever reason: what the client acknowledges meanwhile is noted in [`ConnState::acked`].
+pub const CONN_PENDING: u32 = 128;
 
 /// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed if
 /// [`Connection::generation`] still stands.
@@ -168,8 +170,9 @@ pub struct ConnState {
     pub held_bytes: u32,
     /// Slot that the held head waits for.
     pub held_slot: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// While a head is held: the last number of the owner's that the client has acknowledged, in its own view. The frame that is
+    /// held says less once the owner has answered.
+    pub acked: u32,
 }
 
 /// One connection. Map `connections`, keyed by [`Tuple`]. Egress makes it of the client's SYN and writes all of it but
