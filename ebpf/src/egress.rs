@@ -22,6 +22,7 @@ use crate::{
     decide,
     forward::{self, GONE},
     hold, legs,
+    long::is_long,
     maps::{self, CONNECTIONS, DIALS, HEADS, OUTWARD, Out},
     mem, open, options, plain,
     requests::requests,
@@ -261,8 +262,10 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
             let (end, now) = (out.end, out.now);
             out.state.passed(end);
             out.state.active = now;
-            // SAFETY: a map value, one field; what was gathered goes only when the head that it belongs to is committed.
-            let gathered = unsafe { (*c).now.partial != 0 } && out.state.partial == 0;
+            // What was gathered goes only when the head that it belongs to is committed, or has left the window.
+            // SAFETY: a map value, one field.
+            let before = unsafe { (*c).now.partial };
+            let gathered = before != 0 && !is_long(before) && (out.state.partial == 0 || is_long(out.state.partial));
             if !commit(c, out) {
                 return STOLEN;
             }

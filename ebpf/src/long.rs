@@ -39,10 +39,10 @@ pub struct Kept {
 #[btf_map(name = "long_heads")]
 pub static LONG: LruHashMap<Tuple, Kept, 128> = LruHashMap::new();
 
-/// Whether the head in hand is a long one.
+/// Whether a head of which this much has passed is a long one.
 #[inline(always)]
-pub fn is_long(out: &Out) -> bool {
-    out.state.partial as usize >= HEAD_MAX
+pub fn is_long(partial: u32) -> bool {
+    partial as usize >= HEAD_MAX
 }
 
 /// Takes up the long head that a segment before this one left. Whether it is there.

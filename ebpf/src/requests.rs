@@ -103,7 +103,7 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
         }
         out.state.flags &= !CONN_UPGRADE;
     }
-    if long::is_long(out) {
+    if long::is_long(out.state.partial) {
         if long::long_fill(skb) == 0 {
             return reset(out, Reason::ResetHeadTooLong);
         }
@@ -157,7 +157,7 @@ pub extern "C" fn requests(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
         return STEP_RESET;
     }
     out.step = STEP_MORE;
-    if long::is_long(out) && long::long_resume() == 0 {
+    if long::is_long(out.state.partial) && long::long_resume() == 0 {
         reset(out, Reason::ResetHeadTooLong);
         return STEP_RESET;
     }

@@ -28,6 +28,7 @@
 //! * [`agent`]: [`Agent`], the binary under test, and [`Routes`], its route file.
 //! * [`scene`]: [`Scene`], the usual cast: a client, a baseline, two forks, an agent.
 //! * [`probe`]: programs of somebody else on a pod's interface.
+//! * [`wire`]: segments as they are on a pod's interface, read and forged.
 //! * [`demo`]: what `cargo xtask demo` plays.
 //! * [`gate`]: tests that cannot run say so.
 
@@ -43,6 +44,7 @@ pub mod origin;
 pub mod probe;
 pub mod process;
 pub mod scene;
+pub mod wire;
 
 pub use agent::{Agent, Routes};
 pub use http::{Http, HttpError, Request, Response};

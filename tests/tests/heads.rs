@@ -1,6 +1,6 @@
 //! Heads as TCP delivers them: long, cut anywhere, byte by byte.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
     Agent, Http, HttpError, Request, Scene,
@@ -256,5 +256,46 @@ fn a_keyed_head_beyond_the_window_is_reset(#[values(20_000, 60_000)] length: usi
         ensure!(origin.journal().matching(|seen| seen.target == "/never").is_empty(), "{}", origin.name());
     }
     ensure!(agent.counter("reset_head_too_long")? >= 45, "{}", agent.explain());
+    check(&scene, &agent)
+}
+
+/// More heads beyond the window at one time than are followed, and one beyond all bounds: each is the baseline's, or reset.
+#[test]
+fn heads_beyond_the_window_are_bounded_in_number_and_length() -> Result<()> {
+    let Some(scene) = Scene::open("bounded", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let request = filled(Request::get("/echo"), 20_000, false);
+    let wire = request.wire();
+    let (begun, rest) = wire.split_at(wire.len() - 300);
+    let mut clients = (0..400).map(|_| scene.http()).collect::<Result<Vec<_>, _>>()?;
+    for (n, http) in clients.iter_mut().enumerate() {
+        http.send(begun)?;
+        http.settle().with_context(|| format!("client {n}\n{}", agent.explain()))?;
+    }
+    let (mut served, mut ended) = (0, 0);
+    for http in &mut clients {
+        match http.send(rest).and_then(|()| http.response(&request)) {
+            Ok(answer) => {
+                answer.verify_echo("base", &[])?;
+                served += 1;
+            }
+            Err(HttpError::Reset) => ended += 1,
+            Err(error) => bail!("{error}\n{}", agent.explain()),
+        }
+    }
+    // 128 are followed; the kernel may let go some of them early (LRU).
+    ensure!(served > 0 && ended >= 400 - 128, "{served} served, {ended} reset");
+    ensure!(agent.counter("reset_head_too_long")? == ended, "{ended} were reset\n{}", agent.explain());
+
+    for key in [None, Some(KEY)] {
+        let mut http = scene.http()?;
+        let request = filled(Request::get("/never"), 300_000, false).maybe_key(key);
+        let answer = http.send(&request.wire()).and_then(|()| http.response(&request));
+        ensure!(matches!(answer, Err(HttpError::Reset)), "{answer:?}");
+    }
+    for origin in [&scene.base, &scene.fork, &scene.other] {
+        ensure!(origin.journal().matching(|seen| seen.target == "/never").is_empty(), "{}", origin.name());
+    }
+    ensure!(agent.counter("reset_head_too_long")? == ended + 2, "{}", agent.explain());
     check(&scene, &agent)
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Longest request head that is read.
-const HEAD_MAX: usize = 128 << 10;
+const HEAD_MAX: usize = 512 << 10;
 
 /// What a request's body is framed by.
 enum Framing {
