@@ -49,6 +49,9 @@ use crate::{
 /// How often ended connections and idle legs are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// How long what is under way in threads of its own (reading the route file, closing sockets) may take at the end.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
 /// How long events wait for the pods that were there at the start.
 const LISTING: Duration = Duration::from_secs(2);
 
@@ -88,7 +91,10 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     })
     .with_context(|| format!("cannot lock {}", dir.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(work(options))
+    let done = runtime.block_on(work(options));
+    // Dropping the runtime would wait for whatever still reads: the route file may lie on a file system that hangs.
+    runtime.shutdown_timeout(SHUTDOWN);
+    done
 }
 
 async fn work(options: Options) -> anyhow::Result<()> {

@@ -5,7 +5,9 @@
 
 use std::{
     fmt::{self, Write},
-    io,
+    fs::{FileType, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -29,6 +31,16 @@ pub enum DocumentError {
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
+    },
+    /// It is a directory, a FIFO, a device: nothing that can be read once and again.
+    #[error("{}: this is a {what}, expected a regular file: put the {kind} into a file and give that file's path", path.display())]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What it should hold.
+        kind: &'static str,
     },
     /// It is larger than [`FILE_MAX`].
     #[error("{}: {size} bytes, expected at most {FILE_MAX}: this is not a {kind}", path.display())]
@@ -95,14 +107,44 @@ struct Header {
     kind: Spanned<String>,
 }
 
-/// Reads a file's text, at most [`FILE_MAX`] bytes.
+/// Reads a file's text, at most [`FILE_MAX`] bytes. It never waits for somebody to write: what is no regular file is not
+/// read at all.
 pub fn read(path: &Path, kind: &'static str) -> Result<String, DocumentError> {
     let failed = |source| DocumentError::Read { path: path.to_owned(), source };
-    let size = std::fs::metadata(path).map_err(failed)?.len();
-    if size > FILE_MAX {
-        return Err(DocumentError::TooLarge { path: path.to_owned(), size, kind });
+    let regular = |file: FileType| match special(file) {
+        Some(what) => Err(DocumentError::NotAFile { path: path.to_owned(), what, kind }),
+        None => Ok(()),
+    };
+    let too_large = |size| DocumentError::TooLarge { path: path.to_owned(), size, kind };
+    // Before it is opened: to open a device may set something off.
+    regular(std::fs::metadata(path).map_err(failed)?.file_type())?;
+    // It may have become something else by then. Without the flag, to open a FIFO waits for its writer.
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    regular(metadata.file_type())?;
+    if metadata.len() > FILE_MAX {
+        return Err(too_large(metadata.len()));
     }
-    std::fs::read_to_string(path).map_err(failed)
+    let mut text = String::new();
+    // It may grow while it is read.
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(too_large(text.len() as u64));
+    }
+    Ok(text)
+}
+
+/// What it is, if it is no regular file.
+fn special(file: FileType) -> Option<&'static str> {
+    let kinds = [
+        (file.is_file(), None),
+        (file.is_dir(), Some("directory")),
+        (file.is_fifo(), Some("FIFO (a pipe)")),
+        (file.is_char_device() || file.is_block_device(), Some("device")),
+        (file.is_socket(), Some("socket")),
+    ];
+    kinds.into_iter().find(|(is, _)| *is).map_or(Some("file of an unknown type"), |(_, what)| what)
 }
 
 /// Reads one object of a kind from a text. `T` has `apiVersion` and `kind` among its fields; their values are right when
@@ -166,3 +208,6 @@ fn field_name(path: &serde_path_to_error::Path) -> String {
     }
     name
 }
+
+#[cfg(test)]
+mod tests;

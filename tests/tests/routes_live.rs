@@ -1,6 +1,7 @@
 //! Routes that come, change and go while requests run.
 
 use anyhow::{Context, Result, ensure};
+use nix::{sys::stat::Mode, unistd::mkfifo};
 use rstest::rstest;
 use sidetrack_tests::{
     Agent, HttpError, Load, Request, Routes, Scene,
@@ -8,7 +9,7 @@ use sidetrack_tests::{
     scene::{FAIL_KEY, KEY, OTHER_KEY},
     wait_for,
 };
-use std::{os::unix::fs::symlink, time::Duration};
+use std::{os::unix::fs::symlink, path::Path, time::Duration};
 
 /// Connections of the old days ask for [`KEY`]; each of `servers` may answer while a change is under way.
 fn keyed(scene: &Scene, servers: &[&str]) -> Load {
@@ -181,6 +182,35 @@ fn an_invalid_file_changes_nothing_and_says_where_and_why() -> Result<()> {
     }
     agent.set_routes(&scene.routes().without(KEY))?;
     ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "base");
+    Ok(())
+}
+
+#[test]
+fn a_pipe_in_the_place_of_the_file_changes_nothing_and_the_agent_ends_when_told() -> Result<()> {
+    let Some(scene) = Scene::open("pipe", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let before = agent.routes()?;
+    let swap = |make: fn(&Path) -> Result<()>| -> Result<()> {
+        let odd = agent.routes_file().with_extension("odd");
+        make(&odd)?;
+        Ok(std::fs::rename(odd, agent.routes_file())?)
+    };
+    let pipe = |path: &Path| Ok(mkfifo(path, Mode::S_IRWXU)?);
+    swap(pipe)?;
+    let said = || {
+        let lines = agent.output()?.lines();
+        lines
+            .iter()
+            .any(|line| line.contains("this is a FIFO") && line.contains("expected a regular file"))
+            .then_some(())
+    };
+    wait_for("the agent to say what it found", Duration::from_secs(5), said).with_context(|| agent.explain())?;
+    ensure!(agent.routes()? == before, "a pipe changed the routes");
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    // It goes on with the next file, and with a pipe in its place it ends when it is told to.
+    agent.set_routes(&scene.routes().without(KEY))?;
+    swap(pipe)?;
+    ensure!(agent.term()?.success());
     Ok(())
 }
 

@@ -48,7 +48,7 @@ pub(super) fn start(path: PathBuf, stop: CancellationToken) -> Result<Routes, So
         };
         SourceError::Watch { path: path.clone(), source, hint }
     })?;
-    let mut file = File { path, text: None, unreadable: false };
+    let mut file = File { path, text: None, unreadable: None };
     let (first, first_error) = match file.read() {
         Some(Ok(table)) => (Some(Arc::new(table)), None),
         Some(Err(error)) => (None, Some(error)),
@@ -128,7 +128,8 @@ async fn changed(watches: Option<&mut Watches>) {
 struct File {
     path: PathBuf,
     text: Option<String>,
-    unreadable: bool,
+    /// Why it could not be read the last time, so that each reason is said once.
+    unreadable: Option<String>,
 }
 
 impl File {
@@ -136,7 +137,7 @@ impl File {
     fn read(&mut self) -> Option<Result<RouteTable, DocumentError>> {
         match document::read(&self.path, file::KIND) {
             Ok(text) => {
-                self.unreadable = false;
+                self.unreadable = None;
                 if self.text.as_ref() == Some(&text) {
                     return None;
                 }
@@ -145,7 +146,9 @@ impl File {
                 Some(table.map_err(|mistakes| DocumentError::Invalid { path: self.path.clone(), mistakes }))
             }
             Err(error) => {
-                let news = !std::mem::replace(&mut self.unreadable, true);
+                let why = error.to_string();
+                let news = self.unreadable.as_ref() != Some(&why);
+                self.unreadable = Some(why);
                 news.then_some(Err(error))
             }
         }

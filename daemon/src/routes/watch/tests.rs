@@ -1,5 +1,7 @@
 use std::os::unix::fs::symlink;
 
+use nix::{sys::stat::Mode, unistd::mkfifo};
+
 use super::*;
 
 const HEAD: &str = "apiVersion: sidetrack.dev/v1alpha1\nkind: RouteTable\nservices:";
@@ -98,6 +100,56 @@ async fn an_invalid_or_missing_file_changes_nothing() {
     write(&followed.at("routes.yaml"), &text("two"));
     assert_eq!(followed.next().await, "two");
     followed.end().await;
+}
+
+#[tokio::test]
+async fn what_is_no_file_changes_nothing_and_does_not_stop_the_watch() {
+    let mut followed = Followed::new(|at| write(&at.join("routes.yaml"), &text("one")));
+    let odd: [fn(&Path); 3] = [
+        |at| mkfifo(at, Mode::S_IRWXU).expect("made"),
+        |at| std::fs::create_dir(at).expect("made"),
+        |at| symlink("/dev/zero", at).expect("linked"),
+    ];
+    for (n, make) in odd.into_iter().enumerate() {
+        make(&followed.at("odd"));
+        std::fs::remove_file(followed.at("routes.yaml")).expect("removed");
+        std::fs::rename(followed.at("odd"), followed.at("routes.yaml")).expect("renamed");
+        sleep_until_read(&followed).await;
+        assert!(!followed.routes.table.has_changed().expect("still followed"));
+        std::fs::rename(followed.at("routes.yaml"), followed.at(&format!("was-odd-{n}"))).expect("renamed");
+        let next = format!("after-{n}");
+        write(&followed.at("routes.yaml"), &text(&next));
+        assert_eq!(followed.next().await, next);
+    }
+    followed.end().await;
+}
+
+#[tokio::test]
+async fn a_fifo_at_the_start_says_what_to_do_and_is_followed() {
+    let mut followed = Followed::new(|at| mkfifo(&at.join("routes.yaml"), Mode::S_IRWXU).expect("made"));
+    let said = followed.routes.first_error.as_ref().expect("it is no file").to_string();
+    assert!(
+        said.ends_with(
+            "this is a FIFO (a pipe), expected a regular file: put the RouteTable into a file and give that file's path"
+        ),
+        "{said}"
+    );
+    write(&followed.at("new"), &text("two"));
+    std::fs::rename(followed.at("new"), followed.at("routes.yaml")).expect("renamed");
+    assert_eq!(followed.next().await, "two");
+    followed.end().await;
+}
+
+#[test]
+fn each_reason_why_it_cannot_be_read_is_said_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("routes.yaml");
+    let mut file = File { path: path.clone(), text: None, unreadable: None };
+    assert!(matches!(file.read(), Some(Err(DocumentError::Read { .. }))));
+    assert!(file.read().is_none());
+    std::fs::create_dir(&path).expect("made");
+    assert!(matches!(file.read(), Some(Err(DocumentError::NotAFile { what: "directory", .. }))));
+    assert!(file.read().is_none());
 }
 
 /// Longer than it may take until a change is read.
