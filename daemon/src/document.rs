@@ -126,13 +126,37 @@ pub fn read(path: &Path, kind: &'static str) -> Result<String, DocumentError> {
     if metadata.len() > FILE_MAX {
         return Err(too_large(metadata.len()));
     }
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // It may grow while it is read.
-    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(too_large(text.len() as u64));
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(too_large(bytes.len() as u64));
     }
-    Ok(text)
+    text(bytes).map_err(|mistake| DocumentError::Invalid { path: path.to_owned(), mistakes: vec![mistake] })
+}
+
+/// The text that these bytes are in UTF-8.
+fn text(bytes: Vec<u8>) -> Result<String, Mistake> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (problem, bytes) = (error.utf8_error(), error.as_bytes());
+        let (valid, rest) = bytes.split_at(problem.valid_up_to());
+        let valid = String::from_utf8_lossy(valid);
+        let line = valid.matches('\n').count() + 1;
+        let column = valid.chars().rev().take_while(|&c| c != '\n').count() + 1;
+        let what = match rest {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] if valid.is_empty() => {
+                "the file is in UTF-16, expected UTF-8: save it in that encoding (iconv -f UTF-16 -t UTF-8)".into()
+            }
+            _ if problem.error_len().is_none() => {
+                "the file ends in the middle of a character: was it written to its end?".into()
+            }
+            _ => format!(
+                "byte 0x{:02x} is not UTF-8: save the file in that encoding (if it is Latin-1: iconv -f ISO-8859-1 -t UTF-8)",
+                rest[0] // there is one that was not valid
+            ),
+        };
+        Mistake { line: line as u64, column: column as u64, field: String::new(), what }
+    })
 }
 
 /// What it is, if it is no regular file.

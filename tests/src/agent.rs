@@ -77,7 +77,7 @@ impl<'lab> Agent<'lab> {
     }
 
     fn started(mut self, routes: &Routes) -> Result<Self> {
-        self.write(&routes.yaml())?;
+        self.write(routes.yaml())?;
         self.restart()?;
         self.wait_routes(routes)?;
         Ok(self)
@@ -182,11 +182,11 @@ impl<'lab> Agent<'lab> {
         self.process.as_ref().map(|process| process.output().clone())
     }
 
-    /// Puts a text in the place of the route file by renaming, as editors and `ConfigMap`s do. Does not wait.
+    /// Puts a text, or what is none, in the place of the route file by renaming, as editors and `ConfigMap`s do. Does not wait.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, text: &str) -> Result<()> {
+    pub fn write(&self, text: impl AsRef<[u8]>) -> Result<()> {
         let directory = self.routes_file.parent().context("the route file lies in a directory")?;
         std::fs::create_dir_all(directory)?;
         let fresh = directory.join(".routes.new");
@@ -199,7 +199,7 @@ impl<'lab> Agent<'lab> {
     /// # Errors
     /// When that takes too long: what `routes` says is in the message.
     pub fn set_routes(&self, routes: &Routes) -> Result<()> {
-        self.write(&routes.yaml())?;
+        self.write(routes.yaml())?;
         self.wait_routes(routes)
     }
 

@@ -150,7 +150,7 @@ fn a_route_file_changed_while_no_agent_ran_holds_when_one_starts() -> Result<()>
     ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
     agent.kill9()?;
     let routes = scene.routes().fork(KEY, &Scene::endpoints(&scene.other_pod)).without(OTHER_KEY);
-    agent.write(&routes.yaml())?;
+    agent.write(routes.yaml())?;
     agent.restart()?;
     agent.wait_routes(&routes)?;
     for (key, server) in [(KEY, "other"), (OTHER_KEY, "base")] {

@@ -162,7 +162,9 @@ fn an_invalid_file_changes_nothing_and_says_where_and_why() -> Result<()> {
         good[..good.len() / 2].to_owned() + "\n {",
         String::new(),
     ];
-    for text in broken {
+    // The same file as an editor that writes Latin-1 leaves it.
+    let latin1 = [good.as_bytes(), b"# caf\xe9\n".as_slice()].concat();
+    for text in broken.map(String::into_bytes).into_iter().chain([latin1]) {
         let lines = || agent.output().map_or(0, |output| output.lines().len());
         let (seen, name) = (lines(), "routes.yaml");
         agent.write(&text)?;
@@ -176,8 +178,8 @@ fn an_invalid_file_changes_nothing_and_says_where_and_why() -> Result<()> {
             output.iter().skip(seen).find(about).cloned()
         };
         wait_for("the agent to complain with file and line", Duration::from_secs(5), complained)
-            .with_context(|| format!("{text}\n{}", agent.explain()))?;
-        ensure!(agent.routes()? == before, "an invalid file changed the routes: {text}");
+            .with_context(|| format!("{}\n{}", text.escape_ascii(), agent.explain()))?;
+        ensure!(agent.routes()? == before, "an invalid file changed the routes: {}", text.escape_ascii());
         ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
     }
     agent.set_routes(&scene.routes().without(KEY))?;

@@ -112,7 +112,7 @@ fn a_pin_directory_that_nobody_used_is_named() -> Result<()> {
 fn a_pin_directory_outside_a_bpffs_is_refused_with_what_to_do() -> Result<()> {
     let Some(scene) = Scene::open("no-bpffs", BBR)? else { return Ok(()) };
     let agent = Agent::idle(&scene.lab, &[]);
-    agent.write(&scene.routes().yaml())?;
+    agent.write(scene.routes().yaml())?;
     let directory = scene.lab.dir().join("no-bpffs");
     std::fs::create_dir_all(&directory)?;
     let mut command = std::process::Command::new(sidetrack_tests::agent::binary());
