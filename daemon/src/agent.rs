@@ -4,6 +4,7 @@
 //! - `routing` brings a table of routes into the maps.
 //! - `attached` keeps the pods: their sockets, their ports, who has which address.
 //! - `holds` answers held heads; `legs` makes a leg for one.
+//! - `untaken` names why a leg that was made is not used.
 //! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
 
 mod attached;
@@ -12,6 +13,7 @@ mod holds;
 mod legs;
 mod routing;
 mod sweep;
+mod untaken;
 
 use std::{
     path::PathBuf,

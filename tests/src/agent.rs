@@ -218,6 +218,14 @@ impl<'lab> Agent<'lab> {
         waited.with_context(|| format!("routes: {:?}\n{}", self.routes(), self.explain()))
     }
 
+    /// Sends it a signal, and waits for nothing.
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.as_ref().context("the agent was not started")?.signal(signal)
+    }
+
     /// `kill -9`, and waits for its end.
     ///
     /// # Errors

@@ -1,11 +1,12 @@
 //! What the command line shows.
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use sidetrack_tests::{
     Agent, Request, Scene,
     lab::BBR,
-    scene::{FAIL_KEY, KEY, OTHER_KEY},
+    scene::{FAIL_KEY, KEY, OTHER_KEY, PORT},
     wait_for,
 };
 use std::time::Duration;
@@ -95,6 +96,65 @@ fn every_splice_is_one_debug_line() -> Result<()> {
     wait_for("a line with key, service, fork and microseconds", Duration::from_secs(5), line)
         .with_context(|| agent.explain())?;
     Ok(())
+}
+
+/// The line of the log, an object, that has these words.
+fn logged(agent: &Agent, words: &str) -> Result<Value> {
+    let find = || {
+        let lines = agent.output()?.lines();
+        let mut json = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        json.find(|line| line["message"].as_str().is_some_and(|said| said.contains(words)))
+    };
+    wait_for(&format!("the log to say: {words}"), Duration::from_secs(20), find).with_context(|| agent.explain())
+}
+
+/// Waits until a head has been held for a leg.
+fn held(agent: &Agent) -> Result<()> {
+    let held = || agent.counter("hold_dial").is_ok_and(|n| n > 0).then_some(());
+    wait_for("a head to be held", Duration::from_secs(10), held).with_context(|| agent.explain())
+}
+
+#[test]
+fn a_leg_whose_client_has_gone_meanwhile_is_a_debug_line_with_that_reason() -> Result<()> {
+    let Some(scene) = Scene::open("unused-leg", BBR)? else { return Ok(()) };
+    // SYNs are sent again after 1, 3 and 7 seconds.
+    let config = scene.lab.dir().join("config.yaml");
+    std::fs::write(&config, "apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\nspec: {dialTimeout: 15s}\n")?;
+    let config = config.to_str().context("a path in UTF-8")?;
+    let agent = Agent::start_with(&scene.lab, &scene.routes(), &["--log-level", "info,sidetrack=debug", "--config", config])?;
+    agent.wait_attached(["client"])?;
+    scene.fork_pod.black_hole(PORT)?;
+    let mut http = scene.http()?;
+    http.send(&Request::get("/").key(KEY).wire())?;
+    held(&agent)?;
+    http.abort()?;
+    scene.fork_pod.unfilter()?;
+    let line = logged(&agent, "the leg is not used")?;
+    let said = line["message"].as_str().unwrap_or_default();
+    ensure!(line["level"] == "DEBUG" && said.contains("the client has closed the connection"), "{line}");
+    scene.isolated()
+}
+
+#[test]
+fn a_client_that_has_gone_before_the_dial_is_not_taken_for_a_changed_route() -> Result<()> {
+    let Some(scene) = Scene::open("gone-before", BBR)? else { return Ok(()) };
+    let agent = Agent::start_with(&scene.lab, &scene.routes(), &["--log-level", "info,sidetrack=debug"])?;
+    agent.wait_attached(["client"])?;
+    agent.signal(Signal::SIGSTOP)?;
+    let mut http = scene.http()?;
+    http.send(&Request::get("/").key(KEY).wire())?;
+    held(&agent)?;
+    http.abort()?;
+    let gone = || agent.flows().is_ok_and(|flows| items(&flows).is_ok_and(Vec::is_empty)).then_some(());
+    wait_for("the connection to be forgotten", Duration::from_secs(10), gone)?;
+    agent.signal(Signal::SIGCONT)?;
+    let line = logged(&agent, "no leg is made")?;
+    let said = line["message"].as_str().unwrap_or_default();
+    ensure!(line["level"] == "DEBUG" && said.contains("the connection is over"), "{line}");
+    let lines = agent.output().context("it was started")?.lines();
+    ensure!(!lines.iter().any(|line| line.contains("route has changed")), "{}", agent.explain());
+    ensure!(agent.counter("dial_syn")? == 0, "a dial for nobody\n{}", agent.explain());
+    scene.isolated()
 }
 
 #[test]

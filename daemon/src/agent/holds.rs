@@ -13,13 +13,14 @@ use sidetrack_splice::abi::{
     record::{DIAL_FAILED, DIAL_READY, Dial, LegRef, PHASE_HOLD, PHASE_SWITCH},
 };
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     Shared,
     attached::Member,
     legs::{self, LegError},
     sweep,
+    untaken::{self, Over},
 };
 use crate::cold::{Frame, acknowledge, cut, replay};
 
@@ -179,11 +180,12 @@ impl Holds {
         let begun = Instant::now();
         let made = match legs::make(&self.shared, member, event, stamp).await {
             Ok(made) => made,
-            Err(LegError::Changed) => {
-                // Read again: the routes say something else by now.
-                debug!(conn = %event.conn, "route changed while dialling");
+            Err(LegError::Outdated(why)) => {
+                debug!(conn = %event.conn, "no leg is made: {why}");
+                // Read again: what it needs is something else by now.
                 if !self.retry(event, member) {
-                    self.refuse(event, member, LegError::Changed.reason());
+                    warn!(conn = %event.conn, "no leg: {why}, and its request was not read otherwise; the client is reset");
+                    self.refuse(event, member, LegError::Outdated(why).reason());
                 }
                 return self.finish(event, member);
             }
@@ -195,9 +197,16 @@ impl Holds {
         self.answer(event, DIAL_READY, Reason::SpliceCold, made.leg);
         let deadline = begun + self.shared.config.dial_timeout + ADOPT;
         let mut pause = PAUSE;
+        let mut refused = false;
         while !self.retry(event, member) {
             if Instant::now() > deadline {
+                warn!(
+                    conn = %event.conn, service = made.service, fork = %made.target,
+                    "a leg was made, but the request did not go on to it in time; the client is reset. \
+                    If the node is not overloaded and no route changed, please report this"
+                );
                 self.refuse(event, member, Reason::ResetNotSwitchable);
+                refused = true;
                 break;
             }
             sleep(pause).await;
@@ -205,17 +214,29 @@ impl Holds {
         }
         _ = self.shared.maps.dials.remove(&event.conn);
         self.finish(event, member);
-        let conn = self.shared.maps.connections.find(&event.conn);
-        let taken = conn
-            .is_some_and(|c| c.legs.iter().any(|l| l.local_port == made.leg.local_port && l.remote == made.leg.remote));
-        if taken {
+        let (conn, tuple) = (self.shared.maps.connections.find(&event.conn), legs::tuple(&event.conn, &made.leg));
+        let leg = self.shared.maps.legs.find(&tuple);
+        let over = Over {
+            conn: conn.as_ref(),
+            isn: made.isn,
+            made: &made.leg,
+            leg: leg.as_ref(),
+            hold: event.hold,
+            refused,
+            current: legs::current(&self.shared, event),
+        };
+        if let Some(why) = untaken::why(over) {
+            debug!(conn = %event.conn, leg = %tuple, "the leg is not used: {why}");
+            if let Some(leg) = leg {
+                legs::end(&self.shared, &tuple, &leg, "not used");
+            }
+        } else {
             let micros = begun.elapsed().as_micros() as u64;
             debug!(conn = %event.conn, key = made.key, service = made.service, fork = %made.target, micros, "spliced");
-        } else {
-            let tuple = legs::tuple(&event.conn, &made.leg);
-            info!(conn = %event.conn, leg = %tuple, "the leg was not taken");
-            if let Some(leg) = self.shared.maps.legs.find(&tuple) {
-                legs::end(&self.shared, &tuple, &leg, "not taken");
+            if conn.is_none_or(|c| c.isn != made.isn)
+                && let Some(leg) = leg
+            {
+                legs::end(&self.shared, &tuple, &leg, "its connection is gone");
             }
         }
     }

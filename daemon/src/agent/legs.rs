@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::debug;
 use zerocopy::IntoBytes;
 
-use super::{Shared, attached::Member};
+use super::{Shared, attached::Member, untaken};
 use crate::{
     cold::{ClientOptions, DialRequest, Dialled, dial, reset_packet},
     state,
@@ -27,9 +27,9 @@ use crate::{
 /// Why there is no leg.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LegError {
-    /// The routes have changed since the kernel looked: the head must be read again.
-    #[error("the route has changed meanwhile")]
-    Changed,
+    /// What the kernel saw is no longer so: the head must be read again, if it is still there.
+    #[error(transparent)]
+    Outdated(#[from] Outdated),
     /// No leg can be had.
     #[error("{0}")]
     Refused(String),
@@ -38,6 +38,26 @@ pub(super) enum LegError {
         "the dial to {0} was redirected inside the pod (an OUTPUT rule, a mesh's sidecar): exclude the fork's port from the redirect, or the pod from the mesh"
     )]
     Redirected(SocketAddr),
+}
+
+/// Why a leg that was asked for is none to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Outdated {
+    /// There is another version of the route.
+    #[error("the route has changed since the key was read")]
+    Changed,
+    /// There is no such route.
+    #[error("the route was removed since the key was read")]
+    Removed,
+    /// The connection is not known.
+    #[error("the connection is over: the client has closed it, or its pod is gone")]
+    Forgotten,
+    /// The connection has ended.
+    #[error(transparent)]
+    Over(#[from] untaken::Untaken),
+    /// A part of the head went to its owner before, and is kept no longer.
+    #[error("the beginning of the head is kept no longer: the connection has ended, or another head is due")]
+    NoPrefix,
 }
 
 impl LegError {
@@ -49,7 +69,7 @@ impl LegError {
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Redirected(_) => Reason::ResetRedirected,
-            Self::Changed | Self::Refused(_) => Reason::ResetUnreachable,
+            Self::Outdated(_) | Self::Refused(_) => Reason::ResetUnreachable,
         }
     }
 }
@@ -58,6 +78,8 @@ impl LegError {
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) leg: LegRef,
+    /// Of the connection that it was made for.
+    pub(super) isn: u32,
     pub(super) service: String,
     pub(super) key: String,
     pub(super) target: SocketAddr,
@@ -69,8 +91,12 @@ fn target(shared: &Shared, member: &Member, event: &Event) -> Result<(SocketAddr
         return Ok((event.conn.remote_addr(), String::new(), String::new()));
     }
     let targets = shared.targets();
-    let Lookup::Current(found) = targets.find(event.route, event.version) else { return Err(LegError::Changed) };
-    let To::Fork { endpoints } = &found.to else { return Err(LegError::Changed) };
+    let found = match targets.find(event.route, event.version) {
+        Lookup::Current(found) => found,
+        Lookup::Changed => return Err(Outdated::Changed.into()),
+        Lookup::Gone => return Err(Outdated::Removed.into()),
+    };
+    let To::Fork { endpoints } = &found.to else { return Err(Outdated::Changed.into()) };
     let v4 = event.conn.local_addr().is_ipv4();
     let fit: Vec<&SocketAddr> = endpoints.iter().filter(|e| e.is_ipv4() == v4).collect();
     if fit.is_empty() {
@@ -115,9 +141,12 @@ pub(super) async fn make(
     event: &Event,
     stamp: Option<u32>,
 ) -> Result<Made, LegError> {
-    let (backend, service, key) = target(shared, member, event)?;
     let maps = &shared.maps;
-    let conn = maps.connections.find(&event.conn).ok_or(LegError::Changed)?;
+    let conn = maps.connections.find(&event.conn).ok_or(Outdated::Forgotten)?;
+    if let Some(over) = untaken::over(&conn) {
+        return Err(Outdated::from(over).into());
+    }
+    let (backend, service, key) = target(shared, member, event)?;
     let (client, server_wscale) = agreed(&conn);
     let prefix = prefix(shared, event)?;
     let prefix_len = prefix.len() as u32;
@@ -201,7 +230,7 @@ pub(super) async fn make(
         kind,
         ..LegRef::default()
     };
-    Ok(Made { leg, service, key, target: backend })
+    Ok(Made { leg, isn: conn.isn, service, key, target: backend })
 }
 
 /// By how many bits a window field is shifted left between two scales. Scales are 0..=14 (RFC 7323 2.3).
@@ -216,8 +245,18 @@ fn prefix(shared: &Shared, event: &Event) -> Result<Vec<u8>, LegError> {
         return Ok(Vec::new());
     }
     let key = HeadKey { conn: event.conn, direction: 0 };
-    let window = shared.maps.heads.find(&key).filter(|_| len <= HEAD_MAX).ok_or(LegError::Changed)?;
+    let window = shared.maps.heads.find(&key).filter(|_| len <= HEAD_MAX).ok_or(Outdated::NoPrefix)?;
     Ok(window.as_bytes()[..len].to_vec())
+}
+
+/// Whether the route that a leg was asked for is still the one.
+pub(super) fn current(shared: &Shared, event: &Event) -> bool {
+    event.route == 0 || matches!(shared.targets().find(event.route, event.version), Lookup::Current(_))
+}
+
+/// Where a leg leads.
+pub(super) fn remote(leg: &LegRef) -> SocketAddr {
+    tuple(&Tuple::default(), leg).remote_addr()
 }
 
 /// The leg's own tuple.
