@@ -5,6 +5,7 @@
 //! - `attached` keeps the pods: their sockets, their ports, who has which address.
 //! - `holds` answers held heads; `legs` makes a leg for one.
 //! - `untaken` names why a leg that was made is not used.
+//! - `seldom` keeps a warning from coming with each request.
 //! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
 
 mod attached;
@@ -12,6 +13,7 @@ mod ended;
 mod holds;
 mod legs;
 mod routing;
+mod seldom;
 mod sweep;
 mod untaken;
 

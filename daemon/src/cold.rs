@@ -18,6 +18,6 @@ mod testing;
 pub use self::{
     dial::{ClientOptions, DialError, DialRequest, Dialled, Mismatch, dial},
     frame::{Frame, FrameError, acknowledge, cut, reset_frame, reset_packet},
-    ports::PortBook,
+    ports::{NoPort, PortBook},
     socket::{IpSocket, PacketSocket, SendError, replay},
 };

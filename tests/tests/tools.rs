@@ -121,7 +121,8 @@ fn a_leg_whose_client_has_gone_meanwhile_is_a_debug_line_with_that_reason() -> R
     let config = scene.lab.dir().join("config.yaml");
     std::fs::write(&config, "apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\nspec: {dialTimeout: 15s}\n")?;
     let config = config.to_str().context("a path in UTF-8")?;
-    let agent = Agent::start_with(&scene.lab, &scene.routes(), &["--log-level", "info,sidetrack=debug", "--config", config])?;
+    let agent =
+        Agent::start_with(&scene.lab, &scene.routes(), &["--log-level", "info,sidetrack=debug", "--config", config])?;
     agent.wait_attached(["client"])?;
     scene.fork_pod.black_hole(PORT)?;
     let mut http = scene.http()?;

@@ -376,3 +376,33 @@ fn clients_that_reset_in_the_middle_of_a_hold_leave_nothing(#[values(false, true
     scene.isolated()?;
     agent.no_errors()
 }
+
+#[test]
+fn a_pod_without_a_port_for_legs_is_named_once_with_endpoint_cause_and_what_to_do() -> Result<()> {
+    let Some(scene) = Scene::open("no-port", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    // Legs have ports above the pod's own range, from 61000 on, of which each request tries some: servers of the pod have them.
+    let servers = (61000..61200).map(|port| scene.client.listen(port)).collect::<Result<Vec<_>>>()?;
+    for _ in 0..5 {
+        let refused = scene.http()?.exchange(&Request::get("/").key(KEY));
+        ensure!(matches!(refused, Err(HttpError::Reset)), "{refused:?}");
+    }
+    ensure!(agent.counter("reset_unreachable")? == 5, "{}", agent.explain());
+    let lines = agent.output().context("it was started")?.lines();
+    let warned: Vec<_> = lines.iter().filter(|line| line.contains("no local port")).collect();
+    ensure!(warned.len() == 1, "{warned:#?}");
+    for words in
+        ["\"WARN\"", "\"pod\":\"client\"", "\"endpoint\":\"10.99.0.12:8080\"", "belong to other sockets", "ss -tan"]
+    {
+        ensure!(warned[0].contains(words), "no {words} in {}", warned[0]);
+    }
+    // Another endpoint has ports of its own in the book, but the same sockets of the pod are in their way.
+    let refused = scene.http()?.exchange(&Request::get("/").key(OTHER_KEY));
+    ensure!(matches!(refused, Err(HttpError::Reset)), "{refused:?}");
+    let other =
+        || agent.output()?.lines().iter().any(|line| line.contains("\"endpoint\":\"10.99.0.13:8080\"")).then_some(());
+    wait_for("the other endpoint to be named", Duration::from_secs(2), other).with_context(|| agent.explain())?;
+    drop(servers);
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    scene.isolated()
+}

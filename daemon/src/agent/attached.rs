@@ -26,6 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) pod: Pod,
+    /// Its name, as in tools.
+    pub(super) name: String,
     /// For held frames.
     pub(super) packets: PacketSocket,
     /// For resets of legs.
@@ -131,7 +133,7 @@ impl Attached {
         }
         info!(pod = %name, interface = %pod.link.name, addresses = ?pod.addresses, ?mode, "attached");
         let addresses = pod.addresses.clone();
-        let member = Arc::new(Member { pod, packets, raw, ports });
+        let member = Arc::new(Member { pod, name, packets, raw, ports });
         let mut members = self.lock();
         for address in &addresses {
             members.by_address.insert(*address, Arc::clone(&member));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,10 +20,14 @@ use super::{
     Shared,
     attached::Member,
     legs::{self, LegError},
+    seldom::{EVERY, Seldom},
     sweep,
     untaken::{self, Over},
 };
-use crate::cold::{Frame, acknowledge, cut, replay};
+use crate::{
+    cold::{Frame, acknowledge, cut, replay},
+    pods::NetnsId,
+};
 
 /// First and longest pause between two tries to change the owner.
 const PAUSE: Duration = Duration::from_micros(300);
@@ -51,11 +56,13 @@ struct Hold {
 pub(super) struct Holds {
     shared: Arc<Shared>,
     open: Arc<Mutex<HashMap<Tuple, Hold>>>,
+    /// Which pod was said to have no port for which endpoint.
+    ports_out: Arc<Mutex<Seldom<(NetnsId, SocketAddr)>>>,
 }
 
 impl Holds {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, open: Arc::default() }
+        Self { shared, open: Arc::default(), ports_out: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Tuple, Hold>> {
@@ -189,6 +196,10 @@ impl Holds {
                 }
                 return self.finish(event, member);
             }
+            Err(error @ LegError::NoPort { target, .. }) => {
+                self.without_port(event, member, target, &error);
+                return self.refuse(event, member, error.reason());
+            }
             Err(error) => {
                 warn!(conn = %event.conn, "no leg: {error}; the client is reset");
                 return self.refuse(event, member, error.reason());
@@ -238,6 +249,20 @@ impl Holds {
             {
                 legs::end(&self.shared, &tuple, &leg, "its connection is gone");
             }
+        }
+    }
+
+    /// Says that a pod has no local port for an endpoint: not for each request, there are hundreds a second then.
+    fn without_port(&self, event: &Event, member: &Member, target: SocketAddr, error: &LegError) {
+        debug!(conn = %event.conn, "no leg: {error}; the client is reset");
+        let mut seldom = self.ports_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = seldom.due((member.pod.id(), target), Instant::now().into_std());
+        drop(seldom);
+        if let Some(unsaid) = due {
+            warn!(
+                pod = member.name, endpoint = %target, refused_before = unsaid,
+                "{error}. Its keyed requests that need a leg are reset meanwhile; said once in {} s", EVERY.as_secs()
+            );
         }
     }
 

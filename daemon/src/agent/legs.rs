@@ -20,7 +20,7 @@ use zerocopy::IntoBytes;
 
 use super::{Shared, attached::Member, untaken};
 use crate::{
-    cold::{ClientOptions, DialRequest, Dialled, dial, reset_packet},
+    cold::{ClientOptions, DialError, DialRequest, Dialled, dial, reset_packet},
     state,
 };
 
@@ -33,6 +33,14 @@ pub(super) enum LegError {
     /// No leg can be had.
     #[error("{0}")]
     Refused(String),
+    /// The pod has no local port for one. Every request finds the same for some time.
+    #[error("{cause}")]
+    NoPort {
+        /// The backend.
+        target: SocketAddr,
+        /// What the dial said.
+        cause: String,
+    },
     /// The connection that was made did not go over the pod's own interface.
     #[error(
         "the dial to {0} was redirected inside the pod (an OUTPUT rule, a mesh's sidecar): exclude the fork's port from the redirect, or the pod from the mesh"
@@ -69,7 +77,7 @@ impl LegError {
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Redirected(_) => Reason::ResetRedirected,
-            Self::Outdated(_) | Self::Refused(_) => Reason::ResetUnreachable,
+            Self::Outdated(_) | Self::Refused(_) | Self::NoPort { .. } => Reason::ResetUnreachable,
         }
     }
 }
@@ -159,7 +167,10 @@ pub(super) async fn make(
         deadline: Instant::now() + shared.config.dial_timeout,
         client,
     };
-    let dialled = dial(&member.pod, request).await.map_err(LegError::of)?;
+    let dialled = dial(&member.pod, request).await.map_err(|error| match error {
+        DialError::NoPort { target, .. } => LegError::NoPort { target, cause: error.to_string() },
+        error => LegError::of(error),
+    })?;
     let tuple = dialled.tuple();
     let abandon = |dialled: Dialled| {
         member.ports.give_back(backend, dialled.local.port());

@@ -26,7 +26,10 @@ pub use self::{
     error::DialError,
     frozen::{Dialled, Mismatch},
 };
-use super::{ports::PortBook, sockopt};
+use super::{
+    ports::{NoPort, PortBook},
+    sockopt,
+};
 use crate::pods::{Pod, ready::register};
 
 /// What the client offered in its own SYN: the agent's SYN asks for the same.
@@ -105,18 +108,23 @@ fn start(
         return Err(DialError::Family(target, local));
     }
     let own = ports.own_range().map_err(DialError::at("reading the pod's port range"))?;
-    for _ in 0..TRIES {
+    let no_port = |cause| DialError::NoPort { target, cause };
+    let mut tries = 0;
+    loop {
         let socket = socket(target, client, mtu)?;
-        let number = ports.take(target, &own).ok_or(DialError::NoPort(target))?;
+        let number = ports.take(target, &own).map_err(no_port)?;
         let port = Port { ports, target, number };
         match bind_and_connect(&socket, (local, number).into(), target) {
             Ok(()) => return Ok((socket, port)),
-            Err(Some(error)) => return Err(error),
-            // The port, or the whole four-tuple, belongs to a socket of the pod.
-            Err(None) => {}
+            Err(Refusal::Final(error)) => return Err(error),
+            Err(Refusal::Port(source)) => {
+                tries += 1;
+                if tries >= TRIES {
+                    return Err(no_port(NoPort::Busy { tries, source }));
+                }
+            }
         }
     }
-    Err(DialError::NoPort(target))
 }
 
 fn socket(target: SocketAddr, client: ClientOptions, mtu: u32) -> Result<Socket, DialError> {
@@ -148,19 +156,24 @@ fn socket(target: SocketAddr, client: ClientOptions, mtu: u32) -> Result<Socket,
 /// `TCP_MIN_MSS`: the kernel refuses less.
 const MSS_MIN: u16 = 88;
 
-/// The inner `None` is "try another port".
-fn bind_and_connect(socket: &Socket, local: SocketAddr, target: SocketAddr) -> Result<(), Option<DialError>> {
-    let busy = |e: &io::Error| matches!(e.raw_os_error(), Some(libc::EADDRINUSE));
+/// Why a socket does not dial.
+enum Refusal {
+    /// The port, or the whole four-tuple, belongs to a socket of the pod: another one may be free.
+    Port(io::Error),
+    /// Another port would not help.
+    Final(DialError),
+}
+
+fn bind_and_connect(socket: &Socket, local: SocketAddr, target: SocketAddr) -> Result<(), Refusal> {
     socket.bind(&local.into()).map_err(|e| match e.raw_os_error() {
-        _ if busy(&e) => None,
-        Some(libc::EADDRNOTAVAIL) => Some(DialError::NotLocal(local.ip())),
-        _ => Some(DialError::at("binding a port in the pod")(e)),
+        Some(libc::EADDRINUSE) => Refusal::Port(e),
+        Some(libc::EADDRNOTAVAIL) => Refusal::Final(DialError::NotLocal(local.ip())),
+        _ => Refusal::Final(DialError::at("binding a port in the pod")(e)),
     })?;
     socket.connect(&target.into()).or_else(|e| match e.raw_os_error() {
         Some(libc::EINPROGRESS) => Ok(()),
-        Some(libc::EADDRNOTAVAIL) => Err(None),
-        _ if busy(&e) => Err(None),
-        _ => Err(Some(DialError::connection(target, e))),
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => Err(Refusal::Port(e)),
+        _ => Err(Refusal::Final(DialError::connection(target, e))),
     })
 }
 

@@ -28,6 +28,39 @@ const UNPRIVILEGED: u32 = 1024;
 /// Behind the highest port.
 const TOP: u32 = 1 << 16;
 
+/// Why there is no port for a leg.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPort {
+    /// Legs to this backend have had all of them.
+    #[error(
+        "{in_use} are in use by this pod's legs to it, and {resting} rest for {} s after their use. Keep client connections open \
+        instead of making one for each request, or add endpoints to the route", REST.as_secs()
+    )]
+    Used {
+        /// By legs.
+        in_use: usize,
+        /// Given back.
+        resting: usize,
+    },
+    /// Legs to all backends have had as many as are kept account of.
+    #[error(
+        "this pod's legs to all endpoints have {CAPACITY} ports in use or at rest, and more are not kept account of. Keep client \
+        connections open instead of making one for each request"
+    )]
+    Full,
+    /// Sockets of the pod have them.
+    #[error(
+        "{tries} in a row belong to other sockets of the pod (the last one: {source}); `ss -tan` in the pod lists them. Leave ports \
+        from {LOWEST} on outside its net.ipv4.ip_local_port_range to legs"
+    )]
+    Busy {
+        /// How many were tried.
+        tries: usize,
+        /// What the kernel said to the last one.
+        source: io::Error,
+    },
+}
+
 /// The local ports of one pod's legs, by backend. A leg's socket is closed while the leg lives, so the kernel does not
 /// know that its port is taken: this book does.
 #[derive(Debug, Default)]
@@ -35,10 +68,10 @@ pub struct PortBook(Mutex<Ports>);
 
 impl PortBook {
     /// Takes a port for a leg to `target`: outside `own` (the pod's `ip_local_port_range`) while there is one, else
-    /// inside it. `None` if none is left. A taken port is in use until [`Self::give_back`].
-    #[must_use]
-    pub fn take(&self, target: SocketAddr, own: &RangeInclusive<u16>) -> Option<u16> {
-        self.lock().take(target, own, Instant::now())
+    /// inside it. A taken port is in use until [`Self::give_back`].
+    pub fn take(&self, target: SocketAddr, own: &RangeInclusive<u16>) -> Result<u16, NoPort> {
+        let mut it = self.lock();
+        it.take(target, own, Instant::now()).ok_or_else(|| it.shortage(target))
     }
 
     /// Marks a port as in use: that of a leg which an earlier agent made. False if the book is full.
@@ -119,6 +152,17 @@ impl Ports {
         backend.taken.insert(port, Use::Leg);
         self.len += 1;
         Some(port)
+    }
+
+    /// Why [`Self::take`] has found none.
+    fn shortage(&self, target: SocketAddr) -> NoPort {
+        if self.len >= CAPACITY {
+            return NoPort::Full;
+        }
+        let count = |state| {
+            self.backends.get(&target).map_or(0, |backend| backend.taken.values().filter(|it| **it == state).count())
+        };
+        NoPort::Used { in_use: count(Use::Leg), resting: count(Use::Rest) }
     }
 
     fn adopt(&mut self, target: SocketAddr, port: u16, now: Instant) -> bool {
@@ -251,6 +295,22 @@ mod tests {
         it.give_back(target(80), second, now + REST);
         it.wake(now + REST + REST);
         assert_eq!((it.backends.len(), it.resting.len(), it.len), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_shortage_says_where_the_ports_are() {
+        let (book, own) = (PortBook::default(), 16384..=65535);
+        for port in own.clone() {
+            assert_eq!(book.take(target(80), &own).expect("free"), port);
+        }
+        for port in 20000..20100 {
+            book.give_back(target(80), port);
+        }
+        let said = book.take(target(80), &own).expect_err("none is left").to_string();
+        assert!(said.starts_with("49052 are in use by this pod's legs to it, and 100 rest for 120 s after"), "{said}");
+        while book.take(target(81), &own).is_ok() {}
+        let said = book.take(target(81), &own).expect_err("none is left").to_string();
+        assert!(said.starts_with("this pod's legs to all endpoints have 65536 ports in use or at rest"), "{said}");
     }
 
     #[test]

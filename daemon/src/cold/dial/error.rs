@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use super::super::ports::NoPort;
 use crate::pods::NetnsError;
 
 /// Why a dial failed. Whatever it was, nothing is left behind: the port rests, and a backend that had answered got a
@@ -30,8 +31,13 @@ pub enum DialError {
     #[error("{0} is not an address of this pod (any more)")]
     NotLocal(IpAddr),
     /// No local port is left.
-    #[error("no local port left for legs to {0}: they rest for 120 s; add endpoints to the route")]
-    NoPort(SocketAddr),
+    #[error("no local port is left for a leg to {target}: {cause}")]
+    NoPort {
+        /// The backend.
+        target: SocketAddr,
+        /// Where the ports are.
+        cause: NoPort,
+    },
     /// The backend sent something before it was asked, so the streams cannot be joined.
     #[error("{0} sent bytes before any request: it is no HTTP/1 server, or it times out at once")]
     PeerSpoke(SocketAddr),

@@ -165,6 +165,24 @@ async fn ports_of_the_pods_own_sockets_are_stepped_over() {
 }
 
 #[tokio::test]
+async fn where_the_pods_own_sockets_have_every_port_that_is_tried_the_error_says_so() {
+    let lab = Lab::new();
+    lab.pair();
+    let (a, b) = (lab.pod("a"), lab.pod("b"));
+    let own = || (61000..61000 + TRIES as u16).map(|port| TcpListener::bind(("0.0.0.0", port))).collect();
+    let own: Vec<_> = a.netns.run(own).expect("entered");
+    assert!(own.iter().all(Result::is_ok), "{own:?}");
+    let (_listener, target) = listen(&b, false);
+    let ports = PortBook::default();
+    let error = dial(&a, ask(&ports, target)).await.expect_err("no port");
+    let (said, start) =
+        (error.to_string(), format!("no local port is left for a leg to {target}: 16 in a row belong to"));
+    assert!(said.starts_with(&start) && said.contains("Address already in use"), "{said}");
+    let next = dial(&a, ask(&ports, target)).await.expect("the next ones are free");
+    assert_eq!(next.local.port(), 61000 + TRIES as u16);
+}
+
+#[tokio::test]
 async fn a_pod_with_a_range_of_its_own_keeps_it() {
     let lab = Lab::new();
     lab.pair();
