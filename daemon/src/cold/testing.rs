@@ -62,11 +62,12 @@ impl Capture {
     /// The next frame, within 5 s, that is wanted.
     pub(super) fn next(&mut self, wanted: impl Fn(&Frame<'_>) -> bool) -> Captured {
         let deadline = Instant::now() + Duration::from_secs(5);
+        let mut passed = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis();
             let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
             let left = PollTimeout::try_from(left).expect("5 s at most");
-            assert!(poll(&mut ready, left).expect("poll") > 0, "no such frame within 5 s");
+            assert!(poll(&mut ready, left).expect("poll") > 0, "no such frame within 5 s, but these: {passed:?}");
             let mut bytes = vec![0; 1 << 17];
             let len = self.0.read(&mut bytes).expect("readable");
             let captured =
@@ -74,6 +75,7 @@ impl Capture {
             if captured.frame().is_some_and(|frame| wanted(&frame)) {
                 return captured;
             }
+            passed.push((captured.bytes.len(), captured.frame().map(|frame| frame.tuple())));
         }
     }
 }

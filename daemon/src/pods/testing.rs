@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
-    thread,
+    thread::{self, sleep},
+    time::Duration,
 };
 
 use nix::{
@@ -70,12 +71,13 @@ impl Lab {
         self.command(name, "ip", arguments);
     }
 
-    /// Runs a command inside a namespace and waits for its success.
-    pub(crate) fn command(&self, name: &str, program: &str, arguments: &str) {
+    /// Runs a command inside a namespace and waits for its success. Returns what it says.
+    pub(crate) fn command(&self, name: &str, program: &str, arguments: &str) -> String {
         let ns = Netns::open(&self.path(name)).expect("made by us");
         let out = ns.run(|| Command::new(program).args(arguments.split_whitespace()).output()).expect("entered");
         let out = out.expect("installed");
         assert!(out.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
     /// What the agent knows of a pod with a default route.
@@ -101,6 +103,12 @@ impl Lab {
             }
             self.ip(name, &format!("route add default via 10.9.0.{other}"));
             self.ip(name, &format!("-6 route add default via fd09::{other}"));
+        }
+        // The kernel drops, in silence, what is sent before it has seen to the carrier, which it does on its own time.
+        for name in ["a", "b"] {
+            while !self.command(name, "ip", "link show eth0").contains("state UP") {
+                sleep(Duration::from_millis(1));
+            }
         }
         (Netns::open(&a).expect("made by us"), Netns::open(&b).expect("made by us"))
     }
