@@ -5,6 +5,7 @@
 //!   v<ABI>/<map>           the records
 //!   v<ABI>/prog/<hook>     the programs
 //!   v<ABI>/links/<netns>-<ifindex>-<hook>
+//!   v<ABI>/clsact/<netns>-<ifindex>   an empty directory: this qdisc was made by an agent
 //! ```
 
 pub mod attach;
@@ -12,6 +13,7 @@ pub mod filter;
 pub mod load;
 pub mod lock;
 pub mod purge;
+pub mod qdisc;
 pub mod table;
 
 pub use self::{

@@ -11,5 +11,6 @@ pub mod pods;
 pub mod preflight;
 pub mod routes;
 pub mod state;
+mod tc;
 pub mod telemetry;
 pub mod wire;

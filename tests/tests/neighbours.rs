@@ -89,3 +89,92 @@ fn status_shows_the_neighbours_and_purge_leaves_them(#[values(Hook::Tcx, Hook::C
     ensure!(counters.egress()? > before);
     Ok(())
 }
+
+/// Whether the client's interface has a clsact qdisc.
+fn has_clsact(scene: &Scene) -> Result<bool> {
+    Ok(scene.client.tc("qdisc show dev eth0")?.contains("clsact"))
+}
+
+/// An agent as on a kernel without tcx, at work in the client.
+fn by_filters(scene: &Scene) -> Result<Agent<'_>> {
+    let agent = Agent::start_without_tcx(&scene.lab, &scene.routes())?;
+    agent.wait_attached(["client"])?;
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    Ok(agent)
+}
+
+#[test]
+fn purge_removes_the_qdisc_that_was_made_for_its_filters() -> Result<()> {
+    if !gate::open(&[Need::Tc]) {
+        return Ok(());
+    }
+    let Some(scene) = Scene::open("qdisc-made", BBR)? else { return Ok(()) };
+    ensure!(!has_clsact(&scene)?);
+    let mut agent = by_filters(&scene)?;
+    // A successor that adopts the filters knows as much.
+    agent.kill9()?;
+    agent.restart()?;
+    agent.wait_attached(["client"])?;
+    agent.term()?;
+    ensure!(has_clsact(&scene)?, "what is attached goes on without an agent");
+    agent.purge()?;
+    ensure!(!has_clsact(&scene)?, "{}", scene.client.tc("qdisc show dev eth0")?);
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "base");
+    Ok(())
+}
+
+#[test]
+fn purge_leaves_a_qdisc_that_was_there_before_though_it_is_empty() -> Result<()> {
+    if !gate::open(&[Need::Tc]) {
+        return Ok(());
+    }
+    let Some(scene) = Scene::open("qdisc-before", BBR)? else { return Ok(()) };
+    scene.client.tc("qdisc add dev eth0 clsact")?;
+    let mut agent = by_filters(&scene)?;
+    agent.term()?;
+    agent.purge()?;
+    ensure!(has_clsact(&scene)?, "somebody else's qdisc is gone");
+    for hook in ["egress", "ingress"] {
+        let left = scene.client.tc(&format!("filter show dev eth0 {hook}"))?;
+        ensure!(left.trim().is_empty(), "{hook}: {left}");
+    }
+    Ok(())
+}
+
+#[test]
+fn purge_leaves_the_qdisc_that_it_has_made_while_somebody_else_uses_it() -> Result<()> {
+    if !gate::open(&[Need::Tc]) {
+        return Ok(());
+    }
+    let Some(scene) = Scene::open("qdisc-shared", BBR)? else { return Ok(()) };
+    let mut agent = by_filters(&scene)?;
+    let counters = Counters::attach(&scene.client, Hook::Clsact)?;
+    agent.term()?;
+    agent.purge()?;
+    ensure!(has_clsact(&scene)?);
+    let before = (counters.egress()?, counters.ingress()?);
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "base");
+    ensure!(
+        counters.egress()? > before.0 && counters.ingress()? > before.1,
+        "the other's filters see nothing any more"
+    );
+    Ok(())
+}
+
+#[test]
+fn purge_leaves_a_qdisc_that_somebody_else_has_put_in_the_place_of_its_own() -> Result<()> {
+    if !gate::open(&[Need::Tc]) {
+        return Ok(());
+    }
+    let Some(scene) = Scene::open("qdisc-replaced", BBR)? else { return Ok(()) };
+    let mut agent = by_filters(&scene)?;
+    agent.term()?;
+    scene.client.tc("qdisc del dev eth0 clsact")?;
+    scene.client.tc("qdisc add dev eth0 clsact")?;
+    agent.restart()?;
+    agent.wait_attached(["client"])?;
+    agent.term()?;
+    agent.purge()?;
+    ensure!(has_clsact(&scene)?, "somebody else's qdisc is gone");
+    Ok(())
+}

@@ -12,8 +12,11 @@ use aya::programs::{
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
 
-use super::{Hook, load::Kernel};
-use crate::pods::{Netns, NetnsError, NetnsId, Pod};
+use super::{Hook, load::Kernel, qdisc::Made};
+use crate::{
+    pods::{Netns, NetnsError, NetnsId, Pod},
+    tc,
+};
 
 /// Priority and handle of the clsact filters: fixed, so that a successor finds its predecessor's.
 const PRIORITY: u16 = 1;
@@ -60,6 +63,7 @@ pub enum AttachError {
 #[derive(Debug)]
 pub struct Attacher {
     links: PathBuf,
+    made: Made,
     programs: Mutex<[SchedClassifier; 2]>,
     clsact_only: bool,
 }
@@ -68,7 +72,7 @@ impl Attacher {
     /// For the programs of a loaded kernel side. `clsact_only` does as if the kernel had no tcx.
     #[must_use]
     pub fn new(dir: &Path, egress: SchedClassifier, ingress: SchedClassifier, clsact_only: bool) -> Self {
-        Self { links: dir.join("links"), programs: Mutex::new([ingress, egress]), clsact_only }
+        Self { links: dir.join("links"), made: Made::below(dir), programs: Mutex::new([ingress, egress]), clsact_only }
     }
 
     fn pin(&self, id: NetnsId, ifindex: u32, hook: Hook) -> PathBuf {
@@ -79,12 +83,23 @@ impl Attacher {
     pub fn attach(&self, pod: &Pod) -> Result<Mode, AttachError> {
         let mut programs = self.programs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut mode = Mode::Tcx;
+        let mut qdisc = None;
         for (hook, program) in Hook::ALL.into_iter().zip(programs.iter_mut()) {
             let path = self.pin(pod.id(), pod.link.index, hook);
             if Self::adopt(program, &path) {
                 continue;
             }
-            mode = self.fresh(pod, hook, program, &path)?;
+            let found = self.fresh(pod, hook, program, &path)?;
+            if let Some(found) = found {
+                mode = Mode::Clsact;
+                qdisc = qdisc.max(Some(found));
+            }
+        }
+        match qdisc {
+            Some(Found::Nothing) => self.made.note(pod.id().ino, pod.link.index),
+            // What a note says of an interface that was here before is not true of this one.
+            Some(Found::Qdisc) => self.made.forget(pod.id().ino, pod.link.index),
+            Some(Found::Filter) | None => {}
         }
         Ok(mode)
     }
@@ -105,7 +120,14 @@ impl Attacher {
         swapped
     }
 
-    fn fresh(&self, pod: &Pod, hook: Hook, program: &mut SchedClassifier, path: &Path) -> Result<Mode, AttachError> {
+    /// By a new link, or by a filter: then, what was there before.
+    fn fresh(
+        &self,
+        pod: &Pod,
+        hook: Hook,
+        program: &mut SchedClassifier,
+        path: &Path,
+    ) -> Result<Option<Found>, AttachError> {
         let kind = match hook {
             Hook::Egress => TcAttachType::Egress,
             Hook::Ingress => TcAttachType::Ingress,
@@ -120,24 +142,24 @@ impl Attacher {
                     let link = program.take_link(id).map_err(refused)?;
                     let link = FdLink::try_from(link).map_err(|e: LinkError| pin(e.to_string()))?;
                     drop(link.pin(path).map_err(|e| pin(e.to_string()))?);
-                    return Ok(Mode::Tcx);
+                    return Ok(None);
                 }
                 // What the kernel before 6.6 answers to a link type that it does not know.
                 Err(ProgramError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EINVAL) => {}
                 Err(error) => return Err(refused(error)),
             }
         }
-        pod.netns.run(|| filter(program, name, kind))?.map_err(refused)?;
-        Ok(Mode::Clsact)
+        pod.netns.run(|| filter(program, name, kind))?.map(Some).map_err(refused)
     }
 
     /// Takes the programs off a namespace that still stands, and removes its pins. `None`: the namespace is gone, and the
     /// interface with it.
     pub fn detach(&self, id: NetnsId, pod: Option<&Pod>) {
         if let Some(pod) = pod {
-            let name = pod.link.name.clone();
-            _ = pod.netns.run(|| remove_filters(&name));
+            let made = self.made.has(id.ino, pod.link.index);
+            _ = pod.netns.run(|| remove_filters(&pod.link.name, pod.link.index, made));
         }
+        self.made.retain(|ino| ino != id.ino);
         let prefix = format!("{}-", id.ino);
         for entry in fs::read_dir(&self.links).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
@@ -155,6 +177,7 @@ impl Attacher {
                 _ = fs::remove_file(entry.path());
             }
         }
+        self.made.retain(alive);
     }
 }
 
@@ -167,14 +190,28 @@ pub(super) fn unlink(path: &Path) {
     _ = fs::remove_file(path);
 }
 
+/// What was on an interface before a filter was attached. Of both hooks the last in this order counts: the second one finds
+/// the qdisc that was made for the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    /// A clsact qdisc without a filter of ours on this hook: somebody else's.
+    Qdisc,
+    /// A filter that an earlier agent left, so in the qdisc that it has made or found.
+    Filter,
+    /// No clsact qdisc: it was made.
+    Nothing,
+}
+
 /// Attaches a filter, or replaces the program of the one that an earlier agent left. Runs inside the namespace.
-fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Result<(), ProgramError> {
+fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Result<Found, ProgramError> {
+    let mut found = Found::Nothing;
     if let Err(error) = qdisc_add_clsact(name) {
         // Another program's qdisc, or an earlier agent's.
         let there = matches!(&error, TcError::NetlinkError(e) if e.raw_os_error() == Some(libc::EEXIST));
         if !there {
             return Err(error.into());
         }
+        found = Found::Qdisc;
     }
     let options = || TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, ..NlOptions::default() });
     let id = if let Ok(id) = program.attach_with_options(name, kind, options()) {
@@ -183,31 +220,40 @@ fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Resu
         let link = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None).map_err(|io_error| {
             ProgramError::SyscallError(aya::sys::SyscallError { call: "if_nametoindex", io_error })
         })?;
+        found = Found::Filter;
         program.attach_to_link(link)?
     };
     // The filter stays when the agent goes.
     std::mem::forget(program.take_link(id)?);
-    Ok(())
+    Ok(found)
 }
 
-/// Removes the filters of an interface. Runs inside the namespace. That there are none is no error.
-pub(super) fn remove_filters(name: &str) {
+/// Removes the filters of an interface, and, where Sidetrack has `made` it, the clsact qdisc that they were in, unless
+/// something else hangs on it. Runs inside the namespace. That there are none is no error.
+fn remove_filters(name: &str, ifindex: u32, made: bool) {
+    let ours = |f: &tc::Filter| (f.preference, f.handle) == (PRIORITY.into(), HANDLE.into());
+    let hanging = || Some([tc::filters(ifindex, true).ok()?, tc::filters(ifindex, false).ok()?].concat());
+    // Where nothing of ours is, a note that says otherwise is about an interface that was here before.
+    let were_there = hanging().is_some_and(|all| all.iter().any(ours));
     for kind in [TcAttachType::Egress, TcAttachType::Ingress] {
         if let Ok(link) = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None) {
             // Dropping it detaches.
             drop(link);
         }
     }
+    // The kernel knows no "if it is empty": what somebody attaches between these two steps goes with it.
+    if made && were_there && hanging().is_some_and(|all| all.is_empty()) {
+        _ = tc::remove_clsact(ifindex);
+    }
 }
 
-/// Removes the filters of every interface of a namespace.
-pub(super) fn clean(netns: &Netns) -> Result<(), NetnsError> {
+/// Removes the filters of every interface of a namespace, and the qdiscs that were made for them.
+pub(super) fn clean(netns: &Netns, made: &[Made]) -> Result<(), NetnsError> {
     netns.run(|| {
-        for interface in nix::net::if_::if_nameindex()
-            .into_iter()
-            .flat_map(|l| l.iter().map(|i| i.name().to_string_lossy().into_owned()).collect::<Vec<_>>())
-        {
-            remove_filters(&interface);
+        let interfaces = nix::net::if_::if_nameindex();
+        for interface in interfaces.iter().flat_map(|all| all.iter()) {
+            let made = made.iter().any(|made| made.has(netns.id().ino, interface.index()));
+            remove_filters(&interface.name().to_string_lossy(), interface.index(), made);
         }
     })
 }

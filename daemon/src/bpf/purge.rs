@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::attach;
+use super::{attach, qdisc::Made};
 use crate::{pods::Netns, state::pins};
 
 /// What was removed.
@@ -19,23 +19,29 @@ pub struct Purged {
     pub namespaces: usize,
 }
 
-/// Removes what any version has pinned below `pin_dir`, and filters in the namespaces of `netns_dirs`. The
+/// Removes what any version has pinned below `pin_dir`, and filters in the namespaces of `netns_dirs`, with the clsact qdiscs
+/// that were made for them and have nothing else on them. The
 /// caller makes sure that no agent works with them: see [`super::Lock::now`].
 pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
     let mut purged = Purged::default();
+    let versions = pins::versions(pin_dir).unwrap_or_default();
+    let made: Vec<_> = versions.iter().map(|version| Made::below(&pins::directory(pin_dir, version.abi))).collect();
     for entry in netns_dirs.iter().filter_map(|d| fs::read_dir(d).ok()).flatten().flatten() {
         if let Ok(netns) = Netns::open(&entry.path())
-            && attach::clean(&netns).is_ok()
+            && attach::clean(&netns, &made).is_ok()
         {
             purged.namespaces += 1;
         }
     }
-    let Ok(versions) = pins::versions(pin_dir) else { return Ok(purged) };
+    if versions.is_empty() {
+        return Ok(purged);
+    }
     for version in versions {
         let dir = pins::directory(pin_dir, version.abi);
         // Links first: when they are gone, no program runs any more.
         purged.links += empty(&dir.join("links"), true)?;
         purged.pins += empty(&dir.join("prog"), false)?;
+        empty(Made::below(&dir).dir(), false)?;
         purged.pins += empty(&dir, false)?;
         fs::remove_dir(&dir)?;
     }

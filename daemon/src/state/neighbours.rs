@@ -1,7 +1,5 @@
 //! Which other programs sit on a pod's interface, and in which order packets meet them.
 
-mod filters;
-
 use std::{
     collections::HashMap,
     io,
@@ -11,7 +9,7 @@ use std::{
 use libbpf_rs::{libbpf_sys, query::ProgInfoIter};
 use serde::Serialize;
 
-use crate::pods::Netns;
+use crate::{pods::Netns, tc};
 
 /// A program or filter on a hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -88,7 +86,8 @@ fn find(directories: &[PathBuf], name: &str, inode: u64) -> Result<Netns, String
 /// Everything on one hook of an interface in the current namespace.
 fn hook(ifindex: u32, ingress: bool) -> io::Result<Vec<Found>> {
     let mut found: Vec<_> = tcx(ifindex, ingress)?.into_iter().map(Found::Tcx).collect();
-    found.extend(filters::list(ifindex, ingress)?);
+    let filters = tc::filters(ifindex, ingress)?;
+    found.extend(filters.into_iter().map(|filter| Found::Filter { id: filter.id, name: filter.name }));
     Ok(found)
 }
 
