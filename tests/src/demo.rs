@@ -6,8 +6,10 @@
 //!
 //! * `shop`, `server`: the cast.
 //! * `scenes`: what is played; `visitor`, `steady`: the client's side of it; `ledger`: the count at the end.
+//! * `interrupt`: Ctrl-C.
 //! * [`report`]: what was found; `stage`, `paint`: how it is shown.
 
+mod interrupt;
 mod ledger;
 mod paint;
 pub mod report;
@@ -25,9 +27,13 @@ use crate::{Agent, agent, lab};
 use anyhow::{Result, ensure};
 use paint::Tone;
 
-/// Plays the demo. A report comes whatever happens: it says what.
+/// Plays the demo, tells what was found, and says whether all went where it belongs. A report comes whatever happens, an
+/// interrupt included, which also ends the process.
 #[must_use]
-pub fn run(mut stage: Stage) -> Report {
+pub fn run(mut stage: Stage) -> bool {
+    if let Err(error) = interrupt::at_signal(stage.at_interrupt()) {
+        stage.progress(&format!("an interrupt will end this without a report: {error:#}"));
+    }
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     kernel.trim().clone_into(&mut stage.report().kernel);
     let played = play(&mut stage);

@@ -6,8 +6,10 @@ use super::{
     report::{Check, Connection, Report, Row, Scene},
 };
 use anyhow::Result;
+use nix::sys::signal::Signal;
 use std::{
     io::{IsTerminal, Write},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,12 +26,38 @@ pub enum Output {
 /// The stage, and what was seen on it so far.
 #[derive(Debug)]
 pub struct Stage {
-    report: Report,
+    seen: Arc<Seen>,
     table: bool,
     /// A person sees the table grow.
     live: bool,
-    began: Instant,
     paint: Paint,
+}
+
+/// What was seen so far: an interrupt, on a thread of its own, may be the one that tells it.
+#[derive(Debug)]
+struct Seen {
+    report: Mutex<Report>,
+    /// Whether somebody has begun to tell it.
+    told: Mutex<bool>,
+    began: Instant,
+}
+
+impl Seen {
+    fn lock(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the demo, well or by this error. `None`: it has ended already, and another thread tells how.
+    fn end(&self, error: Option<String>) -> Option<Report> {
+        if std::mem::replace(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner), true) {
+            return None;
+        }
+        let mut report = self.lock();
+        report.error = error;
+        report.seconds = self.began.elapsed().as_secs_f64();
+        report.ok = report.all_well();
+        Some(report.clone())
+    }
 }
 
 impl Stage {
@@ -38,12 +66,13 @@ impl Stage {
     pub fn new(output: Output) -> Self {
         let table = output == Output::Table;
         let live = table && std::io::stdout().is_terminal();
-        Self { report: Report::default(), table, live, began: Instant::now(), paint: Paint::stdout() }
+        let seen = Seen { report: Mutex::default(), told: Mutex::default(), began: Instant::now() };
+        Self { seen: Arc::new(seen), table, live, paint: Paint::stdout() }
     }
 
     /// What was seen.
-    pub(super) fn report(&mut self) -> &mut Report {
-        &mut self.report
+    pub(super) fn report(&mut self) -> MutexGuard<'_, Report> {
+        self.seen.lock()
     }
 
     /// How to colour a line of the table.
@@ -53,7 +82,7 @@ impl Stage {
 
     /// A word to the person who waits.
     pub(super) fn progress(&self, what: &str) {
-        eprintln!("{:5.1} s  {what}", self.began.elapsed().as_secs_f64());
+        eprintln!("{:5.1} s  {what}", self.seen.began.elapsed().as_secs_f64());
     }
 
     /// Writes a line of the table.
@@ -72,21 +101,20 @@ impl Stage {
         expected: &'static str,
         play: impl FnOnce(&mut Self) -> Result<()>,
     ) -> Result<()> {
-        let number = self.report.scenes.len() + 1;
+        let number = self.report().scenes.len() + 1;
         if !self.live {
             self.progress(&format!("scene {number}: {title}"));
         }
         let title_shown = self.paint.text(&format!("{number:>2}  {title}"), Tone::Strong);
         self.line(&format!("\n{title_shown}  {}", self.paint.text(&format!("expected: {expected}"), Tone::Faint)));
-        self.report.scenes.push(Scene { name, title, expected, ..Scene::default() });
+        self.report().scenes.push(Scene { name, title, expected, ..Scene::default() });
         let played = play(self);
-        let scene = self.current();
-        scene.ok = played.is_ok() && scene.all_well();
+        self.in_scene(|scene| scene.ok = played.is_ok() && scene.all_well());
         played
     }
 
-    fn current(&mut self) -> &mut Scene {
-        self.report.scenes.last_mut().expect("rows and checks belong to a scene that is open")
+    fn in_scene(&mut self, change: impl FnOnce(&mut Scene)) {
+        change(self.report().scenes.last_mut().expect("rows and checks belong to a scene that is open"));
     }
 
     /// The heads of the columns.
@@ -130,7 +158,7 @@ impl Stage {
             let words = format!("      expected {}; {why}", row.expected.join(" → "));
             self.line(&self.paint.text(&words, Tone::Bad));
         }
-        self.current().requests.push(row);
+        self.in_scene(|scene| scene.requests.push(row));
     }
 
     /// Shows and keeps something that had to hold.
@@ -138,30 +166,64 @@ impl Stage {
         let (mark, tone) = if ok { ("✓", Tone::Good) } else { ("✗", Tone::Bad) };
         let wide = paint::pad(&format!("{what}: {found}"), paint::before_mark());
         self.line(&format!("    {wide} {}", self.paint.text(mark, tone)));
-        self.current().checks.push(Check { what: what.to_owned(), found: found.to_owned(), ok });
+        self.in_scene(|scene| scene.checks.push(Check { what: what.to_owned(), found: found.to_owned(), ok }));
     }
 
-    /// Ends the demo, well or by this error.
-    pub(super) fn close(mut self, played: Result<()>) -> Report {
-        self.report.error = played.err().map(|error| format!("{error:#}"));
-        self.report.seconds = self.began.elapsed().as_secs_f64();
-        self.report.ok = self.report.all_well();
-        let took = Duration::from_secs_f64(self.report.seconds);
-        let requests: u64 = self.report.scenes.iter().flat_map(|scene| &scene.requests).map(|row| row.count).sum();
-        let (words, tone) = if self.report.ok {
+    /// What an interrupt does: it ends the demo, tells what was seen so far, and ends the process, and with it the lab.
+    pub(super) fn at_interrupt(&self) -> impl FnOnce(Signal) + Send + use<> {
+        let stage = Self { seen: Arc::clone(&self.seen), ..*self };
+        move |signal| {
+            let scene = stage.seen.lock().scenes.last().map(|scene| format!(", in the scene \"{}\"", scene.name));
+            let why = format!("interrupted by {signal}{}", scene.unwrap_or_default());
+            // If the demo has ended already, it is being told, and nothing of the lab is left.
+            if let Some(report) = stage.seen.end(Some(why)) {
+                stage.last_words(&report);
+                std::process::exit(i32::from(!stage.tell(&report)));
+            }
+        }
+    }
+
+    /// Ends the demo, well or by this error. Does not return if an interrupt has ended it.
+    pub(super) fn close(self, played: Result<()>) -> bool {
+        let Some(report) = self.seen.end(played.err().map(|error| format!("{error:#}"))) else {
+            loop {
+                std::thread::park(); // the process is about to end
+            }
+        };
+        self.last_words(&report);
+        self.tell(&report)
+    }
+
+    /// How it went, in a sentence.
+    fn last_words(&self, report: &Report) {
+        let took = Duration::from_secs_f64(report.seconds);
+        let requests: u64 = report.scenes.iter().flat_map(|scene| &scene.requests).map(|row| row.count).sum();
+        let (words, tone) = if report.ok {
             (format!("{} requests, each where it belongs, in {took:.0?}", paint::grouped(requests)), Tone::Good)
-        } else if let Some(error) = &self.report.error {
+        } else if let Some(error) = &report.error {
             (format!("the demo could not be played to its end: {error}"), Tone::Bad)
         } else {
             ("something went elsewhere: see the lines marked ✗".into(), Tone::Bad)
         };
         self.line(&format!("\n{}", self.paint.text(&words, tone)));
         if !self.table
-            && let Some(error) = &self.report.error
+            && let Some(error) = &report.error
         {
             eprintln!("the demo could not be played to its end: {error}");
         }
-        self.report
+    }
+
+    /// Prints the report where JSON is wanted. Whether all is well.
+    fn tell(&self, report: &Report) -> bool {
+        if !self.table {
+            let text = serde_json::to_string_pretty(report).expect("a report is texts, numbers and lists");
+            let mut out = std::io::stdout().lock();
+            if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+                eprintln!("cannot write the report to standard output: {error}");
+                return false;
+            }
+        }
+        report.ok
     }
 }
 
