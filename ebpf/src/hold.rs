@@ -119,7 +119,7 @@ pub extern "C" fn hand_over(skb: *mut __sk_buff, kind: u32) -> u32 {
     u32::from(sent)
 }
 
-/// Tells the agent that a connection was closed or given up, so that it resets the legs. The agent's sweep finds it
+/// Tells the agent that a connection was closed, reset or given up, so that it resets the legs. The agent's sweep finds it
 /// too: this makes it quick.
 #[inline(always)]
 pub fn gone(skb: *mut __sk_buff, conn: &Tuple, service: u32) {

@@ -18,6 +18,7 @@ use sidetrack_splice::{
 use crate::{
     atomic,
     count::count,
+    hold,
     maps::{self, CONNECTIONS, INWARD, In, LEGS},
     mem, open, options, plain, replies,
     skb::{self, PASS, SHOT},
@@ -72,6 +73,9 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
     if next == FOLLOW {
         next = follow(skb, c, l);
     }
+    if next == OVER {
+        next = over(skb, c);
+    }
     if next != PASS {
         return next;
     }
@@ -88,6 +92,8 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
 
 /// Not a verdict but what comes next: the framing of the responses has to be followed through the segment.
 const FOLLOW: i32 = -101;
+/// Another: the owner has reset the connection.
+const OVER: i32 = -102;
 
 /// A packet of the baseline, on a connection that no other leg has served yet: it is followed, and passes as it is.
 #[inline(always)]
@@ -366,10 +372,23 @@ fn reset_by_owner(w: &mut In, c: *mut Connection, l: *const Leg) -> i32 {
     unsafe {
         w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
     }
-    if w.start == w.state.end() {
+    if w.start == w.state.end() && w.state.flags & RESP_RESET == 0 {
         w.read = 0;
         w.state.flags |= RESP_RESET;
-        return if commit(c, l, w, false) { PASS } else { SHOT };
+        return if commit(c, l, w, false) { OVER } else { SHOT };
     }
+    PASS
+}
+
+/// The agent ends the other legs at once: nobody else tells them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn over(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
+    let Some(w) = maps::incoming() else { return SHOT };
+    if c.is_null() {
+        return SHOT;
+    }
+    // SAFETY: a map value, one field that never changes.
+    hold::gone(skb, &w.key.conn, unsafe { (*c).service });
     PASS
 }

@@ -36,6 +36,9 @@ fn a_reset_ends_a_connection_only_by_its_exact_number(#[values(None, Some(KEY))]
         wire.seen()?;
     }
     http.exchange(&exchange)?.verify_bytes(Scene::owner(owner), 300)?;
+    for origin in [&scene.base, &scene.fork, &scene.other] {
+        ensure!(origin.clients().len() == 1, "a leg has ended: {}", origin.name());
+    }
     let last = wire.last_from(pod.v4().into())?;
     Segment { seq: last.end(), rst: true, payload: Vec::new(), ..last }.send(pod)?;
     let end = http.exchange(&exchange);

@@ -127,7 +127,8 @@ fn a_leg_whose_client_has_gone_meanwhile_is_a_debug_line_with_that_reason() -> R
     scene.fork_pod.black_hole(PORT)?;
     let mut http = scene.http()?;
     http.send(&Request::get("/").key(KEY).wire())?;
-    held(&agent)?;
+    let dialled = || agent.counter("dial_syn").is_ok_and(|count| count > 0).then_some(());
+    wait_for("the agent to dial", Duration::from_secs(10), dialled).with_context(|| agent.explain())?;
     http.abort()?;
     scene.fork_pod.unfilter()?;
     let line = logged(&agent, "the leg is not used")?;

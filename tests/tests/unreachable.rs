@@ -330,6 +330,26 @@ fn what_an_owner_says_while_a_head_is_held_stays_away_from_the_client() -> Resul
     agent.no_errors()
 }
 
+/// A fork resets a connection that others have served before: it is over, for them too.
+#[test]
+fn what_a_fork_resets_is_over_at_once_for_every_leg() -> Result<()> {
+    let Some(scene) = Scene::open("reset-by-fork", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    for via in Via::ALL {
+        let mut http = scene.client.http(scene.address(via))?;
+        for key in [None, Some(OTHER_KEY), Some(KEY)] {
+            http.exchange(&Request::get("/").maybe_key(key))?;
+        }
+        let end = http.exchange(&Request::get("/reset").key(KEY));
+        ensure!(matches!(end, Err(HttpError::Reset)), "{end:?}");
+        let gone = || [&scene.base, &scene.other].iter().all(|origin| origin.clients().is_empty()).then_some(());
+        wait_for("the other legs to be reset", Duration::from_secs(2), gone).with_context(|| agent.explain())?;
+        ensure!(agent.flows()?["items"].as_array().is_some_and(Vec::is_empty), "it is shown as if it were alive");
+    }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
 /// The client's reset meets the agent's dial, and the switch to its leg, at every moment. With `parts` the baseline has got a part
 /// of the head.
 #[rstest]

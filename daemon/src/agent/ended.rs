@@ -59,6 +59,9 @@ pub(super) fn leg(
     if c.now.phase == PHASE_CLOSED || c.now.flags & CONN_FIN != 0 {
         return Some("the client has closed");
     }
+    if c.resp.flags & RESP_RESET != 0 {
+        return Some("the owner has reset the connection");
+    }
     if leg.closed != 0 {
         return Some("its backend has closed");
     }
@@ -191,6 +194,8 @@ mod tests {
         assert_eq!(why(&c, &Leg { closed: 1, ..parked }, 0), Some("its backend has closed"));
         assert_eq!(why(&c, &Leg { isn: 8, ..parked }, 11 * SECOND), Some("its connection is gone"));
         assert_eq!(leg(None, &tuple, &parked, 10 * SECOND, IDLE), None, "it may be about to be spliced");
+        c.resp.flags = RESP_RESET;
+        assert_eq!(why(&c, &parked, 0), Some("the owner has reset the connection"));
         c.now.owner = 2;
         assert_eq!(why(&c, &Leg { state: STATE_OWNER, ..parked }, u64::MAX), None);
         c.now.phase = PHASE_RESET;

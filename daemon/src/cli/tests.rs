@@ -7,7 +7,7 @@ use sidetrack_splice::{
         control::Control,
         record::{
             ConnState, Connection, LEG_BASELINE, LEG_FORK, Leg, LegRef, NAME_POD, NAME_ROUTE, NAME_SERVICE, NameText,
-            PHASE_CLOSED, PHASE_HOLD, PHASE_WATCH, RespState,
+            PHASE_CLOSED, PHASE_HOLD, PHASE_WATCH, RESP_RESET, RespState,
         },
     },
     table::{Programmed, Route, RouteTable, Service, To},
@@ -96,6 +96,9 @@ fn flowing() -> Snapshot {
     connect(&mut snapshot, "10.99.0.2:40000", PHASE_WATCH, 1, 12, 11);
     connect(&mut snapshot, "10.99.0.3:40001", PHASE_HOLD, 0, 1, 1);
     connect(&mut snapshot, "10.99.0.3:39999", PHASE_CLOSED, 0, 1, 1);
+    connect(&mut snapshot, "10.99.0.3:40002", PHASE_WATCH, 1, 1, 0);
+    let (_, reset) = snapshot.connections.last_mut().expect("just added");
+    reset.resp.flags = RESP_RESET;
     snapshot
 }
 
@@ -177,7 +180,7 @@ shop/frontend (10.99.0.2:40000)  shop/orders (10.96.0.10:80)  fork 10.99.0.12:80
 #[test]
 fn flows_can_be_asked_for_by_key_and_service_and_with_closed_ones() {
     let of = |filter| Flows::of(&flowing(), &filter).items.len();
-    assert_eq!(of(Filter { closed: true, ..Filter::default() }), 3);
+    assert_eq!(of(Filter { closed: true, ..Filter::default() }), 4);
     assert_eq!(of(Filter { key: Some("pr-1234".into()), ..Filter::default() }), 1);
     assert_eq!(of(Filter { key: Some("pr-123".into()), ..Filter::default() }), 0);
     assert_eq!(of(Filter { service: Some("shop/orders".into()), ..Filter::default() }), 2);

@@ -6,8 +6,8 @@ use serde::Serialize;
 use sidetrack_splice::abi::{
     addr::Tuple,
     record::{
-        CONN_FIN, ConnState, Connection, LEG_FORK, LEG_NONE, LEG_ROUTER, LEG_SERVER, LegRef, PHASE_CLOSED, PHASE_HOLD,
-        PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH,
+        CONN_FIN, Connection, LEG_FORK, LEG_NONE, LEG_ROUTER, LEG_SERVER, LegRef, PHASE_CLOSED, PHASE_HOLD,
+        PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_RESET,
     },
 };
 
@@ -95,7 +95,7 @@ impl Flow {
             client_pod: snapshot.names.pod(tuple.local.into()),
             service: snapshot.names.service(connection.service),
             service_address: tuple.remote_addr(),
-            phase: phase(state),
+            phase: phase(connection),
             owner,
             owner_address,
             key: key.filter(|_| leg.route != 0),
@@ -119,8 +119,10 @@ fn legs(snapshot: &Snapshot, tuple: &Tuple, slots: &[LegRef]) -> usize {
     slots.iter().filter(|leg| stands(leg)).count().max(1)
 }
 
-fn phase(now: &ConnState) -> &'static str {
+fn phase(connection: &Connection) -> &'static str {
+    let now = &connection.now;
     match now.phase {
+        _ if connection.resp.flags & RESP_RESET != 0 => "closed",
         // The client has sent its FIN; the other side's is on its way.
         PHASE_WATCH if now.flags & CONN_FIN != 0 => "closed",
         PHASE_WATCH => "watch",
