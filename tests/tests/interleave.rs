@@ -4,11 +4,12 @@ use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
     Agent, HttpError, Load, Request, Scene,
+    digest::body,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, PORT, UNKNOWN_KEY, Via},
     wait_for,
 };
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 /// Random requests of all kinds of keys.
 fn mixed(scene: &Scene, via: Via) -> Load {
@@ -127,6 +128,52 @@ fn sides_with_and_without_timestamps_are_spliced(#[values("client", "base", "for
         }
     }
     mixed(&scene, Via::ClusterIp4).connections(4).requests(100).run(&scene.client)?.all_well()?;
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+/// Owners change without pause and after some idle time; nothing that their kernels, or the client's, get is odd to them: no number
+/// out of the window, no time that goes back (PAWS), no wrong checksum.
+#[rstest]
+fn the_kernels_of_all_sides_have_nothing_to_object_to(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("nothing-odd", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    for via in Via::ALL {
+        let mut http = scene.client.http(scene.address(via))?;
+        for pause in [0, 60, 250, 1100] {
+            for key in [None, Some(KEY), Some(OTHER_KEY), Some(KEY), None] {
+                thread::sleep(Duration::from_millis(pause));
+                let upload = Request::post("/echo", body("up", 3000)).maybe_key(key);
+                http.exchange(&upload)?.verify_echo(Scene::owner(key), &upload.body_bytes())?;
+                let size = if pause == 0 { 300_000 } else { 700 };
+                let download = Request::get(&format!("/bytes/{size}")).maybe_key(key);
+                http.exchange(&download)?.verify_bytes(Scene::owner(key), size)?;
+            }
+        }
+    }
+    mixed(&scene, Via::ClusterIp4).connections(8).requests(200).run(&scene.client)?.all_well()?;
+    let odd = [
+        "TcpExt:PAWSActive",
+        "TcpExt:PAWSEstab",
+        "TcpExt:TCPACKSkippedPAWS",
+        "TcpExt:TCPACKSkippedSeq",
+        "TcpExt:TCPACKSkippedChallenge",
+        "TcpExt:TCPChallengeACK",
+        "TcpExt:TCPSYNChallenge",
+        "Tcp:InErrs",
+        "Tcp:InCsumErrors",
+        "TcpExt:TCPRcvCollapsed",
+        "TcpExt:TCPMinTTLDrop",
+        "TcpExt:TCPZeroWindowDrop",
+        "TcpExt:TCPAbortOnData",
+    ];
+    for pod in [&scene.client, &scene.base_pod, &scene.fork_pod, &scene.other_pod] {
+        let counters = pod.kernel_counters()?;
+        ensure!(counters.contains_key("TcpExt:PAWSEstab") && counters.contains_key("Tcp:InCsumErrors"));
+        let objections: Vec<_> =
+            odd.iter().filter_map(|&name| counters.get_key_value(name)).filter(|c| *c.1 != 0).collect();
+        ensure!(objections.is_empty(), "{}: {objections:?}\n{}", pod.name(), agent.explain());
+    }
     scene.isolated()?;
     agent.no_errors()
 }

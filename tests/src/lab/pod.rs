@@ -7,6 +7,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::fd::{AsFd, OwnedFd},
     path::Path,
@@ -206,6 +207,26 @@ impl Pod {
     /// When the kernel refuses it.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
         self.enter(|| tools::sysctl(name, value))?
+    }
+
+    /// What the pod's kernel has counted: the numbers of `/proc/net/netstat` and `/proc/net/snmp`, by names such as
+    /// `TcpExt:PAWSEstab`.
+    ///
+    /// # Errors
+    /// When the files cannot be read, or are not what proc(5) says.
+    pub fn kernel_counters(&self) -> Result<BTreeMap<String, i64>> {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+        let text = self.enter(|| Ok::<_, std::io::Error>(read("netstat")? + &read("snmp")?))??;
+        let mut counters = BTreeMap::new();
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.chunks_exact(2) {
+            let mut names = pair[0].split_whitespace();
+            let group = names.next().context("an empty line of counters")?;
+            for (name, count) in names.zip(pair[1].split_whitespace().skip(1)) {
+                counters.insert(format!("{group}{name}"), count.parse()?);
+            }
+        }
+        Ok(counters)
     }
 
     /// Loads rules in the pod's own namespace. [`Pod::unfilter`] removes them.
