@@ -218,12 +218,31 @@ impl<'lab> Agent<'lab> {
         waited.with_context(|| format!("routes: {:?}\n{}", self.routes(), self.explain()))
     }
 
-    /// Sends it a signal, and waits for nothing.
+    /// Stops it where it stands (`SIGSTOP`), and waits until each of its threads does.
     ///
     /// # Errors
     /// When it was not started.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        self.process.as_ref().context("the agent was not started")?.signal(signal)
+    pub fn freeze(&self) -> Result<()> {
+        let process = self.process.as_ref().context("the agent was not started")?;
+        process.signal(Signal::SIGSTOP)?;
+        let stopped = || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", process.id())).ok()?;
+            let stands = |thread: std::io::Result<std::fs::DirEntry>| {
+                let stat = thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
+                // The name before the state may have anything in it.
+                stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+            };
+            threads.into_iter().all(stands).then_some(())
+        };
+        wait_for("the agent to be stopped", PATIENCE, stopped)
+    }
+
+    /// Lets it go on after [`Agent::freeze`].
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.as_ref().context("the agent was not started")?.signal(Signal::SIGCONT)
     }
 
     /// `kill -9`, and waits for its end.

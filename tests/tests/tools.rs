@@ -1,7 +1,6 @@
 //! What the command line shows.
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
 use serde_json::Value;
 use sidetrack_tests::{
     Agent, Request, Scene,
@@ -142,14 +141,14 @@ fn a_client_that_has_gone_before_the_dial_is_not_taken_for_a_changed_route() -> 
     let Some(scene) = Scene::open("gone-before", BBR)? else { return Ok(()) };
     let agent = Agent::start_with(&scene.lab, &scene.routes(), &["--log-level", "info,sidetrack=debug"])?;
     agent.wait_attached(["client"])?;
-    agent.signal(Signal::SIGSTOP)?;
+    agent.freeze()?;
     let mut http = scene.http()?;
     http.send(&Request::get("/").key(KEY).wire())?;
     held(&agent)?;
     http.abort()?;
     let gone = || agent.flows().is_ok_and(|flows| items(&flows).is_ok_and(Vec::is_empty)).then_some(());
     wait_for("the connection to be forgotten", Duration::from_secs(10), gone)?;
-    agent.signal(Signal::SIGCONT)?;
+    agent.thaw()?;
     let line = logged(&agent, "no leg is made")?;
     let said = line["message"].as_str().unwrap_or_default();
     ensure!(line["level"] == "DEBUG" && said.contains("the connection is over"), "{line}");
