@@ -11,7 +11,7 @@ use sidetrack_splice::{
             PHASE_HOLD, PHASE_RESET, PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
-    conn::{HELD_MAX, Place},
+    conn::{HELD_MAX, Held, Place, Want},
     packet::flag,
     seq,
 };
@@ -297,8 +297,9 @@ pub extern "C" fn hold_head(skb: *mut __sk_buff, c: *mut Connection, mark: u32, 
     if c.is_null() {
         return PASS;
     }
-    let (start, acked, now, before) = (out.start, out.packet.ack, out.now, out.state.hold);
-    let due = out.state.hold(start, slot, acked, now);
+    let (now, before) = (out.now, out.state.hold);
+    let head = Held { start: out.start, slot, wants: Want::number(out.route, out.version), acked: out.packet.ack };
+    let due = out.state.hold(head, now);
     // The agent keeps what it sends again, so only a client's retransmission asks once more.
     let ask = due && (out.state.hold != before || mark != MARK_REPLAY);
     if !ask {

@@ -155,13 +155,16 @@ impl ConnState {
         }
     }
 
-    /// Holds the head at `start` for `slot`; its frame acknowledges `acked`. Returns whether the agent should be asked: at first, and again at a bounded
-    /// rate, so that the successor of a dead agent is asked too.
+    /// Holds a head. Returns whether the agent should be asked: at first, and again at a bounded rate, so that the successor of a
+    /// dead agent is asked too.
     #[inline(always)]
-    pub fn hold(&mut self, start: u64, slot: u32, acked: u32, now: u64) -> bool {
+    pub fn hold(&mut self, head: Held, now: u64) -> bool {
+        let Held { start, slot, wants, acked } = head;
         self.acked = if self.flags & CONN_PENDING == 0 { acked } else { seq::later(acked, self.acked) };
-        // Waiting for the old owner and waiting for a leg are two holds: the agent is asked anew.
-        if self.phase != PHASE_HOLD || self.held != start || self.held_slot != slot {
+        // Waiting for the old owner and waiting for a leg are two holds, and a changed route makes another: the agent is asked anew.
+        let same =
+            self.phase == PHASE_HOLD && self.held == start && self.held_slot == slot as u8 && self.held_for == wants;
+        if !same {
             self.release();
             self.phase = PHASE_HOLD;
             self.flags |= CONN_PENDING;
@@ -171,7 +174,8 @@ impl ConnState {
             self.held = start;
             self.hold = self.hold.wrapping_add(1);
             self.held_bytes = 0;
-            self.held_slot = slot;
+            self.held_slot = slot as u8;
+            self.held_for = wants;
             self.asked_at = now;
             self.active = now;
             return true;
@@ -217,6 +221,19 @@ pub struct Facts {
     pub expect: bool,
 }
 
+/// A head that is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Position where its frame starts.
+    pub start: u64,
+    /// Slot that it waits for, [`LEGS`] for the old owner.
+    pub slot: u32,
+    /// What it wants, see [`Want::number`].
+    pub wants: u32,
+    /// What its frame acknowledges.
+    pub acked: u32,
+}
+
 /// Who must get a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
@@ -226,6 +243,15 @@ pub enum Want {
     Fork(u32, u32),
     /// Nobody: the route says fail.
     Fail,
+}
+
+impl Want {
+    /// A number that differs between two wants that follow one another: of other routes, or of one that has changed meanwhile.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(route: u32, version: u32) -> u32 {
+        route << 16 ^ version
+    }
 }
 
 /// The slot whose leg serves `want`, or [`LEGS`]. Whether that leg still lives is the host's to find out.

@@ -6,7 +6,7 @@ use rstest::rstest;
 use sidetrack_tests::{
     Agent, HttpError, Load, Request, Routes, Scene,
     lab::{BBR, RENO},
-    scene::{FAIL_KEY, KEY, OTHER_KEY},
+    scene::{FAIL_KEY, KEY, OTHER_KEY, PORT},
     wait_for,
 };
 use std::{os::unix::fs::symlink, path::Path, time::Duration};
@@ -116,6 +116,38 @@ fn a_fork_that_becomes_ready_is_no_longer_refused() -> Result<()> {
     let refused = http.exchange(&Request::get("/").key(FAIL_KEY));
     ensure!(matches!(refused, Err(HttpError::Reset)), "{refused:?}");
     Ok(())
+}
+
+/// While the agent still dials a fork that swallows SYNs, the route comes to lead elsewhere: the request that waits goes there.
+#[rstest]
+fn a_request_that_waits_goes_where_its_route_leads_by_then(
+    #[values("changed", "made anew", "removed")] change: &str,
+) -> Result<()> {
+    let Some(scene) = Scene::open("waiting", BBR)? else { return Ok(()) };
+    let config = scene.lab.dir().join("config.yaml");
+    std::fs::write(&config, "apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\nspec: {dialTimeout: 15s}\n")?;
+    let config = config.to_str().context("a path in UTF-8")?;
+    let agent = Agent::start_with(&scene.lab, &scene.routes(), &["--config", config])?;
+    agent.wait_attached(["client"])?;
+    scene.fork_pod.black_hole(PORT)?;
+    let mut http = scene.http()?;
+    http.exchange(&Request::get("/"))?;
+    let request = Request::get("/bytes/2000").key(KEY);
+    http.send(&request.wire())?;
+    let dialled = || agent.counter("dial_syn").is_ok_and(|count| count > 0).then_some(());
+    wait_for("the agent to dial", Duration::from_secs(5), dialled).with_context(|| agent.explain())?;
+    let elsewhere = scene.routes().fork(KEY, &Scene::endpoints(&scene.other_pod));
+    if change != "changed" {
+        agent.set_routes(&scene.routes().without(KEY))?;
+    }
+    if change != "removed" {
+        agent.set_routes(&elsewhere)?;
+    }
+    let server = if change == "removed" { "base" } else { "other" };
+    http.patience(Duration::from_secs(8))?;
+    http.response(&request).with_context(|| agent.explain())?.verify_bytes(server, 2000)?;
+    http.exchange(&Request::get("/bytes/300"))?.verify_bytes("base", 300)?;
+    agent.no_errors()
 }
 
 #[test]

@@ -168,10 +168,28 @@ impl Holds {
         }
     }
 
+    /// Whether the head still waits for this, and has not asked for something else meanwhile: its route may have changed.
+    fn waits(&self, event: &Event) -> bool {
+        self.lock().get(&event.conn).is_some_and(|hold| hold.number == event.hold)
+    }
+
+    /// Answers a hold, unless there is another in its place.
     fn answer(&self, event: &Event, status: u32, reason: Reason, leg: LegRef) {
         let dial = Dial { hold: event.hold, status, slot: event.slot, reason: reason as u32, leg };
+        let open = self.lock();
+        if open.get(&event.conn).is_none_or(|hold| hold.number != event.hold) {
+            return;
+        }
         if let Err(error) = self.shared.maps.dials.put(&event.conn, &dial) {
             warn!(conn = %event.conn, "map dials takes no answer: {error}");
+        }
+    }
+
+    /// Takes the answer to a hold back, if it still stands.
+    fn withdraw(&self, event: &Event) {
+        let _open = self.lock();
+        if self.shared.maps.dials.find(&event.conn).is_some_and(|dial| dial.hold == event.hold) {
+            _ = self.shared.maps.dials.remove(&event.conn);
         }
     }
 
@@ -179,14 +197,20 @@ impl Holds {
     fn refuse(&self, event: &Event, member: &Member, reason: Reason) {
         self.answer(event, DIAL_FAILED, reason, LegRef::default());
         self.retry(event, member);
-        _ = self.shared.maps.dials.remove(&event.conn);
-        self.lock().remove(&event.conn);
+        self.withdraw(event);
+        let mut open = self.lock();
+        if open.get(&event.conn).is_some_and(|hold| hold.number == event.hold) {
+            open.remove(&event.conn);
+        }
     }
 
     async fn dial(&self, event: &Event, member: &Arc<Member>, stamp: Option<u32>) {
         let begun = Instant::now();
         let made = match legs::make(&self.shared, member, event, stamp).await {
             Ok(made) => made,
+            Err(error) if !self.waits(event) => {
+                return debug!(conn = %event.conn, "no leg: {error}; its request has asked for another one meanwhile");
+            }
             Err(LegError::Outdated(why)) => {
                 debug!(conn = %event.conn, "no leg is made: {why}");
                 // Read again: what it needs is something else by now.
@@ -223,7 +247,7 @@ impl Holds {
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        _ = self.shared.maps.dials.remove(&event.conn);
+        self.withdraw(event);
         self.finish(event, member);
         let (conn, tuple) = (self.shared.maps.connections.find(&event.conn), legs::tuple(&event.conn, &made.leg));
         let leg = self.shared.maps.legs.find(&tuple);

@@ -88,7 +88,7 @@ pub(super) fn why(over: Over<'_>) -> Option<Untaken> {
         Some(_) if refused => Untaken::Late,
         Some(c) if c.now.phase == PHASE_RESET => Untaken::GivenUp,
         Some(_) if !current => Untaken::RouteChanged,
-        Some(c) if c.now.phase == PHASE_HOLD && c.now.hold != hold && c.now.held_slot as usize >= LEGS => {
+        Some(c) if c.now.phase == PHASE_HOLD && c.now.hold != hold && usize::from(c.now.held_slot) >= LEGS => {
             Untaken::Waits
         }
         Some(c) if c.now.phase == PHASE_HOLD => Untaken::AskedAgain,
@@ -165,7 +165,7 @@ mod tests {
         let hold = |c: &mut Connection| (c.now.phase, c.now.hold) = (PHASE_HOLD, HOLD + 1);
         assert_eq!(changed(hold), Some(Untaken::AskedAgain));
         let waits = |c: &mut Connection| {
-            (c.now.phase, c.now.hold, c.now.held_slot) = (PHASE_HOLD, HOLD + 1, LEGS as u32);
+            (c.now.phase, c.now.hold, c.now.held_slot) = (PHASE_HOLD, HOLD + 1, LEGS as u8);
         };
         assert_eq!(changed(waits), Some(Untaken::Waits));
         let baseline = "10.96.0.10:80".parse().expect("an address");

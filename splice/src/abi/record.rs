@@ -154,8 +154,8 @@ pub struct ConnState {
     pub owner: u8,
     /// Slot of the owner before that: retransmissions from before [`Self::switched`] are its.
     pub previous: u8,
-    /// Zero.
-    pub pad: u8,
+    /// Slot that the held head waits for; [`LEGS`] while it waits for the old owner.
+    pub held_slot: u8,
     /// `CONN_` flags.
     pub flags: u32,
     /// Where the owner last changed.
@@ -168,8 +168,8 @@ pub struct ConnState {
     pub hold: u32,
     /// Bytes handed to the agent in this hold.
     pub held_bytes: u32,
-    /// Slot that the held head waits for.
-    pub held_slot: u32,
+    /// What the held head wants, see [`crate::conn::Want::number`].
+    pub held_for: u32,
     /// While a head is held: the last number of the owner's that the client has acknowledged, in its own view. The frame that is
     /// held says less once the owner has answered.
     pub acked: u32,

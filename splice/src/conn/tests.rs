@@ -24,6 +24,10 @@ fn baseline() -> LegRef {
     LegRef { kind: LEG_BASELINE, ..LegRef::default() }
 }
 
+fn held(start: u64, slot: u32, acked: u32) -> Held {
+    Held { start, slot, wants: Want::number(7, 1), acked }
+}
+
 #[test]
 fn bodies_and_acknowledgements_need_no_reading_and_a_head_does() {
     let mut state = watching(1000);
@@ -43,7 +47,7 @@ fn bodies_and_acknowledgements_need_no_reading_and_a_head_does() {
 #[test]
 fn behind_a_held_head_everything_waits_and_before_it_nothing_does() {
     let mut state = watching(1000);
-    assert!(state.hold(1000, 1, 0, 5));
+    assert!(state.hold(held(1000, 1, 0), 5));
     assert_eq!(state.flags & CONN_HELD, CONN_HELD);
     assert_eq!(state.place(900, 1000), Place::Owner);
     assert_eq!(state.place(900, 1001), Place::Drop(Reason::LateMixed));
@@ -54,28 +58,41 @@ fn behind_a_held_head_everything_waits_and_before_it_nothing_does() {
 #[test]
 fn a_held_head_asks_again_at_a_bounded_rate_and_at_once_when_it_waits_for_another() {
     let mut state = watching(1000);
-    assert!(state.hold(1000, LEGS as u32, 70, 0), "waiting for the old owner");
+    assert!(state.hold(held(1000, LEGS as u32, 70), 0), "waiting for the old owner");
     assert_eq!(state.flags & CONN_HELD, 0, "which still speaks");
-    assert!(!state.hold(1000, LEGS as u32, 70, ASK_EVERY_NS - 1));
-    assert!(state.hold(1000, LEGS as u32, 70, ASK_EVERY_NS));
+    assert!(!state.hold(held(1000, LEGS as u32, 70), ASK_EVERY_NS - 1));
+    assert!(state.hold(held(1000, LEGS as u32, 70), ASK_EVERY_NS));
     let number = state.hold;
-    assert!(state.hold(1000, 2, 70, ASK_EVERY_NS + 1), "waiting for a leg");
+    assert!(state.hold(held(1000, 2, 70), ASK_EVERY_NS + 1), "waiting for a leg");
     assert_eq!((state.hold, state.flags & CONN_HELD), (number.wrapping_add(1), CONN_HELD));
     state.release();
     assert_eq!((state.phase, state.flags & CONN_HELD), (PHASE_WATCH, 0));
 }
 
 #[test]
+fn a_held_head_whose_route_has_changed_asks_at_once() {
+    let mut state = watching(1000);
+    assert!(state.hold(held(1000, 1, 70), 0));
+    let number = state.hold;
+    assert!(!state.hold(held(1000, 1, 70), 1));
+    for wants in [Want::number(7, 2), Want::number(8, 1), Want::number(8, 2), Want::number(7, 1)] {
+        assert!(state.hold(Held { wants, ..held(1000, 1, 70) }, 1), "{wants}");
+        assert!(!state.hold(Held { wants, ..held(1000, 1, 70) }, 1));
+    }
+    assert_eq!(state.hold, number.wrapping_add(4), "what is answered to the holds before does not count");
+}
+
+#[test]
 fn while_a_head_is_held_the_clients_acknowledgements_are_remembered() {
     let mut state = ConnState { acked: 3, ..watching(1000) };
-    state.hold(1000, LEGS as u32, u32::MAX - 9, 0);
+    state.hold(held(1000, LEGS as u32, u32::MAX - 9), 0);
     assert_eq!(
         (state.acked, state.flags & CONN_PENDING),
         (u32::MAX - 9, CONN_PENDING),
         "what was noted in another hold is not it"
     );
     state.acked = seq::later(20, state.acked);
-    state.hold(1000, 2, u32::MAX - 9, 1);
+    state.hold(held(1000, 2, u32::MAX - 9), 1);
     assert_eq!(state.acked, 20, "the frame is the same, and says what it said");
     state.switch(2, 1000, 2);
     assert_eq!(state.flags & CONN_PENDING, 0);
@@ -273,6 +290,6 @@ proptest! {
         let _ = switchable(&state, &resp, numbers[1], numbers[2]);
         let mut state = state;
         state.consume(&Facts { length: numbers[6], chunked: flags & 1 != 0, ..Facts::default() }, numbers[7], numbers[5]);
-        state.hold(numbers[3], small, small, numbers[4]);
+        state.hold(held(numbers[3], small, small), numbers[4]);
     }
 }
