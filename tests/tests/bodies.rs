@@ -269,3 +269,46 @@ fn a_long_answer_read_slowly_while_the_next_head_waits(#[values(BBR, RENO)] cong
     }
     scene.isolated()
 }
+
+/// Every thirtieth packet between client and servers is lost, after the programs at egress and before those at ingress: selective
+/// acknowledgements (SACK) and retransmissions pass a leg in both directions, and no byte is wrong.
+#[rstest]
+fn a_network_that_loses_packets_changes_nothing(
+    #[values(BBR, RENO)] congestion: &str,
+    #[values(Via::ClusterIp4, Via::Endpoint6)] via: Via,
+) -> Result<()> {
+    let Some(scene) = Scene::open("loss", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    for pod in [&scene.client, &scene.base_pod, &scene.fork_pod, &scene.other_pod] {
+        // Not 64 KiB at once: a window has many frames, of which one is lost.
+        pod.ip("link set dev eth0 gso_max_segs 1")?;
+    }
+    // The first request makes the leg: what is lost of it is another test's.
+    let mut http = scene.client.http(scene.address(via))?;
+    http.exchange(&Request::get("/bytes/10").key(KEY))?.verify_bytes("fork", 10)?;
+    scene.lab.nft(
+        "table inet loss {\nchain forward {\ntype filter hook forward priority 10;\ntcp dport 8080 numgen random mod 30 == 0 drop\n\
+         tcp sport 8080 numgen random mod 30 == 0 drop\n}\n}\n",
+    )?;
+    let size = 1_500_000;
+    for round in 0..4 {
+        let context = || format!("round {round}\n{}", agent.explain());
+        let download = Request::get(&format!("/bytes/{size}")).key(KEY);
+        http.exchange(&download).with_context(context)?.verify_bytes("fork", size).with_context(context)?;
+        let upload = Request::post("/echo", body("up", size)).key(KEY);
+        http.exchange(&upload)
+            .with_context(context)?
+            .verify_echo("fork", &upload.body_bytes())
+            .with_context(context)?;
+    }
+    for pod in [&scene.client, &scene.fork_pod] {
+        let counters = pod.kernel_counters()?;
+        let count = |name: &str| counters.get(name).copied().unwrap_or_default();
+        ensure!(count("TcpExt:TCPSackRecovery") > 0, "{} has lost nothing: {counters:?}", pod.name());
+        let odd = ["Tcp:InCsumErrors", "TcpExt:PAWSEstab", "TcpExt:TCPSACKDiscard", "TcpExt:TCPSACKReneging"];
+        let odd: Vec<_> = odd.iter().filter(|name| count(name) != 0).collect();
+        ensure!(odd.is_empty(), "{}: {odd:?} in {counters:?}", pod.name());
+    }
+    scene.isolated()?;
+    agent.no_errors()
+}
