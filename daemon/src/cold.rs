@@ -13,7 +13,7 @@ pub mod socket;
 mod sockopt;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use self::{
     dial::{ClientOptions, DialError, DialRequest, Dialled, Mismatch, dial},

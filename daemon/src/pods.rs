@@ -3,6 +3,8 @@
 //! - [`watch`] follows directories of named namespaces (`/run/netns`) and says what appears, changes and goes.
 //! - [`Netns`] runs code inside a namespace without holding it alive.
 //! - [`Registry`] keeps two pods with one address apart.
+//! - `ends` says whether a namespace still has its end of a TCP connection.
+//! - `asker` is netlink, for `netlink` (links, addresses, routes) and `ends`.
 //!
 //! ```text
 //! scan (names -> namespaces) ─┬─ follow (one task each: links, addresses, routes) ─┐
@@ -10,6 +12,8 @@
 //!                                                                                  ┘
 //! ```
 
+mod asker;
+mod ends;
 mod follow;
 mod ledger;
 mod netlink;
@@ -23,7 +27,10 @@ mod watch;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub(crate) use self::netns::background;
+pub(crate) use self::{
+    ends::{Ends, EndsError},
+    netns::background,
+};
 pub use self::{
     netns::{Netns, NetnsError, NetnsId},
     pod::{Link, NextHop, Outcome, Pod, PodEvent},

@@ -22,6 +22,12 @@ const UNANSWERED: Duration = Duration::from_secs(150);
 /// How long both sides may be silent once the client has closed its side: the other has died, or nobody reads it any more.
 const HALF_CLOSED: Duration = Duration::from_mins(10);
 
+/// How long a connection may be silent before its pod's kernel is asked whether the client still has it. A pool's idle
+/// connections are mostly used or closed by then, and a TCP that nobody acknowledges has given up (`tcp_retries2`, some 15 minutes).
+const VANISHED: Duration = Duration::from_hours(1);
+/// When the kernel is asked again, of a client that it has or that it says nothing about.
+const ASKED_AGAIN: Duration = Duration::from_mins(10);
+
 /// Whether `at` lies further back than that. Both in nanoseconds.
 pub(super) fn older(at: u64, now: u64, than: Duration) -> bool {
     u128::from(now.saturating_sub(at)) > than.as_nanos()
@@ -82,6 +88,22 @@ pub(super) fn connection(c: &Connection, now: u64, silent: Duration) -> bool {
     (unanswered && silent > UNANSWERED) || (c.now.flags & CONN_FIN != 0 && silent > HALF_CLOSED)
 }
 
+/// What a pod's kernel says of its end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Client {
+    /// It is there.
+    There,
+    /// There is none.
+    Gone,
+    /// It could not be asked.
+    Unknown,
+}
+
+/// Whether a connection's client has vanished without a word: silence alone says nothing, a pool may keep a connection for days.
+pub(super) fn vanished(client: Client, silent: Duration) -> bool {
+    client == Client::Gone && silent > VANISHED
+}
+
 /// What moves when anything of a connection does: who it is, and how far each direction has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Progress {
@@ -90,21 +112,42 @@ struct Progress {
     positions: [u64; 3],
 }
 
+impl Progress {
+    fn of(c: &Connection) -> Self {
+        Self { isn: c.isn, active: c.now.active, positions: [c.now.next, c.resp.next, c.resp.acked] }
+    }
+}
+
+/// A connection as it was when it was last seen to move.
+struct Still {
+    at: Progress,
+    since: u64,
+    /// When its pod's kernel was last asked for it.
+    asked: Option<u64>,
+}
+
 /// Since when each connection has been silent. The records do not say: no packet is to pay for it.
 #[derive(Default)]
 pub(super) struct Silence {
-    seen: HashMap<Tuple, (Progress, u64)>,
+    seen: HashMap<Tuple, Still>,
 }
 
 impl Silence {
     /// Looks at a connection. Returns how long it has been silent, as far as was looked.
     pub(super) fn of(&mut self, conn: &Tuple, c: &Connection, now: u64) -> Duration {
-        let is = Progress { isn: c.isn, active: c.now.active, positions: [c.now.next, c.resp.next, c.resp.acked] };
-        let (was, since) = self.seen.entry(*conn).or_insert((is, now));
-        if *was != is {
-            (*was, *since) = (is, now);
+        let at = Progress::of(c);
+        let it = self.seen.entry(*conn).or_insert(Still { at, since: now, asked: None });
+        if it.at != at {
+            *it = Still { at, since: now, asked: None };
         }
-        Duration::from_nanos(now.saturating_sub(*since))
+        Duration::from_nanos(now.saturating_sub(it.since))
+    }
+
+    /// Whether its pod's kernel is to be asked for its client, which is then taken for asked.
+    pub(super) fn due(&mut self, conn: &Tuple, now: u64) -> bool {
+        let it_is =
+            |it: &&mut Still| older(it.since, now, VANISHED) && it.asked.is_none_or(|at| older(at, now, ASKED_AGAIN));
+        self.seen.get_mut(conn).filter(it_is).map(|it| it.asked = Some(now)).is_some()
     }
 
     /// Forgets connections that are not there any more.
@@ -180,6 +223,33 @@ mod tests {
         assert_eq!(silence.of(&conn, &c, 11 * SECOND), Duration::ZERO, "another one on the same ports");
         silence.keep(|_| false);
         assert_eq!(silence.of(&conn, &c, 20 * SECOND), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_client_has_vanished_only_where_its_kernel_says_so_after_an_hour() {
+        assert!(!vanished(Client::Gone, VANISHED));
+        assert!(vanished(Client::Gone, VANISHED + IDLE));
+        for client in [Client::There, Client::Unknown] {
+            assert!(!vanished(client, Duration::MAX), "{client:?}: age alone ends nothing");
+        }
+    }
+
+    #[test]
+    fn a_pods_kernel_is_asked_for_what_is_silent_for_an_hour_and_seldom_again() {
+        let (mut silence, conn, mut c) = (Silence::default(), Tuple::default(), live());
+        let mut ask = |c: &Connection, minute: u64| {
+            let now = (minute * 60 + 1) * SECOND;
+            silence.of(&conn, c, now);
+            silence.due(&conn, now)
+        };
+        assert!(!ask(&c, 0));
+        assert!(!ask(&c, 60));
+        let asked: Vec<_> = (61..100).filter(|&minute| ask(&c, minute)).collect();
+        assert_eq!(asked, [61, 72, 83, 94]);
+        c.now.next += 1;
+        let asked: Vec<_> = (100..200).filter(|&minute| ask(&c, minute)).collect();
+        assert_eq!(asked, [161, 172, 183, 194], "it has moved at minute 100");
+        assert!(!silence.due(&Tuple { local_port: 1, ..conn }, u64::MAX), "never looked at");
     }
 
     #[test]

@@ -1,19 +1,45 @@
 //! Forgets what has ended: legs that are given up, closed or idle, connections, parts of heads.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use sidetrack_splice::abi::{
     addr::Tuple,
     record::{Connection, HeadKey, LEG_NONE},
 };
 use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, warn};
 
 use super::{
     Shared,
-    ended::{self, Silence, UNCLAIMED, older},
+    ended::{self, Client, Silence, UNCLAIMED, older},
     legs,
 };
-use crate::state;
+use crate::{
+    pods::{Ends, EndsError},
+    state,
+};
+
+/// What one sweep leaves to the next.
+#[derive(Default)]
+struct Known {
+    silence: Silence,
+    /// It was said that a kernel does not answer.
+    said: bool,
+}
+
+/// What the backend of a connection's owner has heard of its end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    /// The client's FIN or reset, or its pod is gone and nobody can tell it anything.
+    All,
+    /// Nothing: its client has vanished.
+    Nothing,
+}
 
 /// A connection was closed or given up: what can go at once goes.
 pub(super) fn gone(shared: &Shared, conn: &Tuple) {
@@ -28,8 +54,7 @@ pub(super) fn gone(shared: &Shared, conn: &Tuple) {
     }
 }
 
-fn once(shared: &Shared, silence: &mut Silence) {
-    let now = state::now();
+fn once(shared: &Shared, known: &mut Known, now: u64) {
     let connections: HashMap<Tuple, Connection> = shared.maps.connections.entries().into_iter().collect();
     for (tuple, leg) in shared.maps.legs.entries() {
         if let Some(why) = ended::leg(connections.get(&leg.conn), &tuple, &leg, now, shared.config.parked_idle) {
@@ -40,13 +65,20 @@ fn once(shared: &Shared, silence: &mut Silence) {
         }
     }
     let listed = shared.attached.listed();
+    let mut silent: BTreeMap<IpAddr, Vec<Tuple>> = BTreeMap::new();
     for (conn, c) in &connections {
-        let pod_gone = listed && shared.attached.find(conn.local_addr().ip()).is_none();
-        if pod_gone || ended::connection(c, now, silence.of(conn, c, now)) {
-            forget(shared, conn, c);
+        let pod = conn.local_addr().ip();
+        let pod_gone = listed && shared.attached.find(pod).is_none();
+        if pod_gone || ended::connection(c, now, known.silence.of(conn, c, now)) {
+            forget(shared, conn, c, Heard::All);
+        } else if known.silence.due(conn, now) {
+            silent.entry(pod).or_default().push(*conn);
         }
     }
-    silence.keep(|conn| connections.contains_key(conn));
+    for (pod, conns) in silent {
+        ask(shared, known, pod, &conns, now);
+    }
+    known.silence.keep(|conn| connections.contains_key(conn));
     // Dials that failed, or whose agent died.
     for (tuple, seen) in shared.maps.handshakes.entries() {
         if older(seen.at, now, UNCLAIMED) {
@@ -60,18 +92,57 @@ fn once(shared: &Shared, silence: &mut Silence) {
     }
 }
 
-fn forget(shared: &Shared, conn: &Tuple, c: &Connection) {
+/// Asks a pod's kernel for the clients of these connections, and forgets those of which there is none.
+fn ask(shared: &Shared, known: &mut Known, pod: IpAddr, conns: &[Tuple], now: u64) {
+    let Some(member) = shared.attached.find(pod) else { return };
+    match Ends::of(&member.pod.netns) {
+        Ok(mut ends) => judge(shared, known, &member.name, &mut ends, conns, now),
+        Err(error) => known.say(&member.name, &error),
+    }
+}
+
+fn judge(shared: &Shared, known: &mut Known, pod: &str, ends: &mut Ends, conns: &[Tuple], now: u64) {
+    for conn in conns {
+        let client = match ends.has(conn.local_addr(), conn.remote_addr()) {
+            Ok(true) => Client::There,
+            Ok(false) => Client::Gone,
+            Err(error) => {
+                known.say(pod, &error);
+                Client::Unknown
+            }
+        };
+        // It may have moved meanwhile, or be another one: a socket is there before its SYN is.
+        let Some(c) = shared.maps.connections.find(conn) else { continue };
+        if ended::vanished(client, known.silence.of(conn, &c, now)) {
+            debug!(%conn, pod, "forgotten: its client has vanished");
+            forget(shared, conn, &c, Heard::Nothing);
+        }
+    }
+}
+
+impl Known {
+    /// Says once that a pod's kernel does not answer: of one that is ending, nothing.
+    fn say(&mut self, pod: &str, error: &EndsError) {
+        if matches!(error, EndsError::Netns(_)) {
+            debug!(pod, %error, "silent connections stay");
+        } else if !std::mem::replace(&mut self.said, true) {
+            warn!(pod, "connections whose clients vanish without a word are not forgotten: {error}");
+        }
+    }
+}
+
+fn forget(shared: &Shared, conn: &Tuple, c: &Connection, heard: Heard) {
     for r in c.legs.iter().filter(|r| r.kind != LEG_NONE) {
         let tuple = legs::tuple(conn, r);
         if let Some(leg) = shared.maps.legs.find(&tuple) {
-            if c.now.owner == leg.slot {
-                // Its backend has had the client's FIN or reset.
+            if c.now.owner == leg.slot && heard == Heard::All {
                 _ = shared.maps.legs.remove(&tuple);
                 if let Some(member) = shared.attached.find(tuple.local_addr().ip()).filter(|_| leg.moved != 0) {
                     member.ports.give_back(tuple.remote_addr(), tuple.local_addr().port());
                 }
             } else {
-                legs::end(shared, &tuple, &leg, "the connection is over");
+                let why = if heard == Heard::All { "the connection is over" } else { "the client has vanished" };
+                legs::end(shared, &tuple, &leg, why);
             }
         }
     }
@@ -85,15 +156,18 @@ fn forget(shared: &Shared, conn: &Tuple, c: &Connection) {
 pub(super) async fn run(shared: Arc<Shared>, every: Duration) {
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut silence = Silence::default();
+    let mut known = Known::default();
     loop {
         tick.tick().await;
-        let (shared, mut known) = (Arc::clone(&shared), silence);
+        let (shared, mut then) = (Arc::clone(&shared), known);
         // System calls for each entry: not on a thread that serves holds.
         let swept = tokio::task::spawn_blocking(move || {
-            once(&shared, &mut known);
-            known
+            once(&shared, &mut then, state::now());
+            then
         });
-        silence = swept.await.unwrap_or_default();
+        known = swept.await.unwrap_or_default();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
-//! Looking at a pod's interface in tests.
+//! Looking at a pod's interface in tests, and clients that vanish.
 
 use std::{
     io::Read,
-    os::fd::AsFd,
+    net::TcpStream,
+    os::fd::{AsFd, AsRawFd},
     time::{Duration, Instant},
 };
 
@@ -78,4 +79,26 @@ impl Capture {
             passed.push((captured.bytes.len(), captured.frame().map(|frame| frame.tuple())));
         }
     }
+}
+
+/// Takes a connection away without a word to its peer, as a TCP does that nobody acknowledges for long. Returns the
+/// sequence number that the peer expects next.
+pub(crate) fn vanish(stream: &TcpStream) -> u32 {
+    const ON: libc::c_int = 1;
+    const NO_QUEUE: libc::c_int = 0;
+    const SEND_QUEUE: libc::c_int = 2;
+    let set = |name, value| sockopt::set(&stream, libc::IPPROTO_TCP, name, value).expect("root may repair");
+    set(libc::TCP_REPAIR, ON);
+    set(libc::TCP_REPAIR_QUEUE, SEND_QUEUE);
+    let next = sockopt::get(&stream, libc::IPPROTO_TCP, libc::TCP_QUEUE_SEQ).expect("in repair");
+    set(libc::TCP_REPAIR_QUEUE, NO_QUEUE);
+    // Closing would not do: a process that another test is about to start may hold the socket for a moment, too.
+    // SAFETY: all zeros are a valid sockaddr, of no family.
+    let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer and the length are those of `nobody`, and the descriptor is open.
+    let parted = unsafe {
+        libc::connect(stream.as_fd().as_raw_fd(), &raw const nobody, size_of::<libc::sockaddr>() as libc::socklen_t)
+    };
+    assert_eq!(parted, 0, "{}", std::io::Error::last_os_error());
+    next
 }

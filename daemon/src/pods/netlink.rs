@@ -5,18 +5,16 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
 };
 
 use nix::{
     errno::Errno,
     libc,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-        sockopt::RcvBuf,
-    },
+    sys::socket::{MsgFlags, SockFlag, SockProtocol, recv},
 };
+
+use super::asker::{Ask, Asker, open, u16_at, u32_at};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +68,7 @@ pub(super) fn monitor() -> io::Result<OwnedFd> {
         | libc::RTMGRP_IPV4_ROUTE
         | libc::RTMGRP_IPV6_IFADDR
         | libc::RTMGRP_IPV6_ROUTE;
-    open(SockFlag::SOCK_NONBLOCK, groups.cast_unsigned())
+    open(SockProtocol::NetlinkRoute, SockFlag::SOCK_NONBLOCK, groups.cast_unsigned())
 }
 
 /// Throws away what has come to a [`monitor`]: that something changed is all that counts. An overrun is a change, too.
@@ -79,121 +77,32 @@ pub(super) fn drain(monitor: &OwnedFd) {
     while !matches!(recv(monitor.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC), Err(Errno::EAGAIN)) {}
 }
 
-fn open(flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
-    let fd = socket(AddressFamily::Netlink, SockType::Raw, flags | SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
-    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-    Ok(fd)
-}
-
 /// How often a dump is begun anew because a change came in between.
 const ATTEMPTS: usize = 8;
 
 impl Snapshot {
     /// Reads it. Must run inside the namespace.
     pub fn read() -> io::Result<Self> {
-        let fd = open(SockFlag::empty(), 0)?;
-        setsockopt(&fd, RcvBuf, &(1 << 20))?;
-        let mut dumper = Dumper { fd, seq: 0, buffer: vec![0; 1 << 16] };
+        let mut asker = Asker::open(SockProtocol::NetlinkRoute)?;
         Ok(Self {
-            links: dumper.dump(libc::RTM_GETLINK, libc::RTM_NEWLINK, link)?,
-            addrs: dumper.dump(libc::RTM_GETADDR, libc::RTM_NEWADDR, address)?,
-            routes: dumper.dump(libc::RTM_GETROUTE, libc::RTM_NEWROUTE, routes)?.into_iter().flatten().collect(),
+            links: list(&mut asker, libc::RTM_GETLINK, libc::RTM_NEWLINK, link)?,
+            addrs: list(&mut asker, libc::RTM_GETADDR, libc::RTM_NEWADDR, address)?,
+            routes: list(&mut asker, libc::RTM_GETROUTE, libc::RTM_NEWROUTE, routes)?.into_iter().flatten().collect(),
         })
     }
 }
 
-struct Dumper {
-    fd: OwnedFd,
-    seq: u32,
-    buffer: Vec<u8>,
-}
+/// A body of zeros long enough for each of the three dumps, whose family is "any".
+const ANY: [u8; 16] = [0; 16];
 
-/// What was seen in one batch of a dump.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Batch {
-    done: bool,
-    /// A change came in between (`NLM_F_DUMP_INTR`): entries may be missing, or there twice.
-    torn: bool,
-}
-
-impl Dumper {
-    fn dump<T>(&mut self, ask: u16, answer: u16, read: fn(&[u8]) -> Option<T>) -> io::Result<Vec<T>> {
-        for _ in 0..ATTEMPTS {
-            let mut found = Vec::new();
-            if self.attempt(ask, answer, read, &mut found)? {
-                return Ok(found);
-            }
-        }
-        Err(io::Error::other("the namespace's links and routes change faster than they can be read"))
-    }
-
-    /// Returns false if a change came in between.
-    fn attempt<T>(
-        &mut self,
-        ask: u16,
-        answer: u16,
-        read: fn(&[u8]) -> Option<T>,
-        found: &mut Vec<T>,
-    ) -> io::Result<bool> {
-        self.seq += 1;
-        send(self.fd.as_raw_fd(), &request(ask, self.seq), MsgFlags::empty())?;
-        let mut torn = false;
-        loop {
-            let mut ready = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ready, PollTimeout::from(2000_u16))? == 0 {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "rtnetlink did not answer within 2 s"));
-            }
-            let len = recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC)?;
-            let bytes = self.buffer.get(..len).ok_or_else(|| io::Error::other("an rtnetlink message over 64 KiB"))?;
-            let batch = batch(bytes, self.seq, answer, read, found)?;
-            torn |= batch.torn;
-            if batch.done {
-                return Ok(!torn);
-            }
+fn list<T>(asker: &mut Asker, ask: u16, answer: u16, read: fn(&[u8]) -> Option<T>) -> io::Result<Vec<T>> {
+    for _ in 0..ATTEMPTS {
+        let all = asker.ask(Ask::List, ask, &ANY, answer, read)?;
+        if !all.torn {
+            return Ok(all.found);
         }
     }
-}
-
-const HEADER: usize = 16;
-
-/// `nlmsghdr` and a body of zeros long enough for each of the three dumps, whose family is "any".
-fn request(kind: u16, seq: u32) -> [u8; 32] {
-    let mut message = [0; 32];
-    message[0..4].copy_from_slice(&32_u32.to_ne_bytes());
-    message[4..6].copy_from_slice(&kind.to_ne_bytes());
-    message[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
-    message[8..12].copy_from_slice(&seq.to_ne_bytes());
-    message
-}
-
-fn batch<T>(
-    mut bytes: &[u8],
-    seq: u32,
-    answer: u16,
-    read: fn(&[u8]) -> Option<T>,
-    found: &mut Vec<T>,
-) -> io::Result<Batch> {
-    let mut end = Batch::default();
-    while bytes.len() >= HEADER {
-        let len = u32_at(bytes, 0).unwrap_or(0) as usize;
-        let body =
-            bytes.get(HEADER..len).ok_or_else(|| io::Error::other("an rtnetlink message with a wrong length"))?;
-        if u32_at(bytes, 8) == Some(seq) {
-            let kind = u16_at(bytes, 4).unwrap_or(0);
-            end.torn |= i32::from(u16_at(bytes, 6).unwrap_or(0)) & libc::NLM_F_DUMP_INTR != 0;
-            // Both the end of a dump and an error carry a negative errno, or zero.
-            if [libc::NLMSG_ERROR, libc::NLMSG_DONE].contains(&i32::from(kind)) {
-                end.done = true;
-                let errno = u32_at(body, 0).unwrap_or(0).cast_signed();
-                return if errno < 0 { Err(io::Error::from_raw_os_error(-errno)) } else { Ok(end) };
-            }
-            if kind == answer {
-                found.extend(read(body));
-            }
-        }
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or(&[]);
-    }
-    Ok(end)
+    Err(io::Error::other("the namespace's links and routes change faster than they can be read"))
 }
 
 /// `ifinfomsg`: family, pad, type, index, flags, change.
@@ -317,16 +226,12 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     use super::*;
     use crate::pods::{netns::Netns, testing::Lab};
 
@@ -384,12 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_messages_are_refused_and_unknown_attributes_passed_over() {
-        let none = |_: &[u8]| None::<()>;
-        let mut out = Vec::new();
-        let mut message = request(libc::RTM_NEWLINK, 5);
-        message[0..4].copy_from_slice(&99_u32.to_ne_bytes());
-        assert!(batch(&message, 5, libc::RTM_NEWLINK, none, &mut out).is_err());
+    fn unknown_attributes_are_passed_over_and_broken_ones_end_the_walk() {
         assert_eq!(
             Attributes(&[8, 0, 99, 0, 1, 2, 3, 4, 5, 0, 2, 0, 7]).collect::<Vec<_>>(),
             [(99, &[1, 2, 3, 4][..]), (2, &[7][..])]

@@ -1,0 +1,226 @@
+//! The sweep on real maps, with the programs on a real pod's interface.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    sync::{Mutex, RwLock},
+};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use sidetrack_splice::abi::{
+    record::{LEG_FORK, Leg, LegRef, STATE_OWNER},
+    route::{Service, ServiceAddr},
+};
+
+use super::*;
+use crate::{
+    agent::attached::Attached,
+    bpf,
+    cold::testing::vanish,
+    config::Config,
+    pods::{Netns, PodEvent, testing::Lab},
+};
+
+const MINUTE: u64 = 60_000_000_000;
+/// The slot of the fork's leg.
+const SLOT: usize = 2;
+
+/// Pod `a`, with the programs, beside `b`, which serves.
+struct Scene {
+    shared: Shared,
+    a: Netns,
+    b: Netns,
+    pins: PathBuf,
+    lab: Lab,
+}
+
+impl Scene {
+    async fn open() -> Self {
+        let lab = Lab::new();
+        let (a, b) = lab.pair();
+        let pins = lab.path("bpf");
+        std::fs::create_dir(&pins).expect("a tmpfs of one's own");
+        mount(Some("bpf"), &pins, Some("bpf"), MsFlags::empty(), None::<&str>).expect("root may mount");
+        let config = Config { connections: 256, ..Config::default() };
+        let (attacher, maps, _, _) =
+            bpf::load(&pins, &config).expect("this kernel takes the programs").into_parts(false);
+        let shared = Shared { maps, config, attached: Attached::new(attacher), targets: RwLock::default() };
+        for event in [PodEvent::Appeared(lab.pod("a")), PodEvent::Listed] {
+            shared.attached.apply(&shared, event).await;
+        }
+        Self { shared, a, b, pins, lab }
+    }
+
+    /// Listens on any port of this address of `b`.
+    fn listen(&self, ip: IpAddr) -> (TcpListener, SocketAddr) {
+        let listener = self.b.run(|| TcpListener::bind((ip, 0))).expect("entered").expect("bound");
+        let at = listener.local_addr().expect("bound");
+        (listener, at)
+    }
+
+    /// The same for a service with routes.
+    fn serve(&self, ip: IpAddr) -> (TcpListener, SocketAddr) {
+        let (listener, at) = self.listen(ip);
+        let key = ServiceAddr { addr: at.ip().into(), port: at.port().to_be(), pad: 0 };
+        self.shared.maps.filter.add(at).expect("room");
+        self.shared.maps.services.put(&key, &Service { id: 1, routes: 1 }).expect("room");
+        (listener, at)
+    }
+
+    fn connect(&self, to: SocketAddr) -> TcpStream {
+        self.a.run(|| TcpStream::connect(to)).expect("entered").expect("somebody listens")
+    }
+
+    /// A connection of `a` to a service, with its name in the maps.
+    fn client(&self, to: SocketAddr) -> (TcpStream, Tuple) {
+        let stream = self.connect(to);
+        let local = stream.local_addr().expect("connected");
+        let plain = |side: SocketAddr| SocketAddr::new(side.ip().to_canonical(), side.port());
+        let conn = Tuple::new(plain(local), plain(to));
+        assert!(self.shared.maps.connections.find(&conn).is_some(), "the programs follow {conn}");
+        (stream, conn)
+    }
+
+    /// Makes a fork at `to` the owner of a connection. Returns its leg, and the fork's end of it.
+    fn divert(&self, conn: &Tuple, ip: IpAddr) -> (Tuple, TcpStream) {
+        let (listener, at) = self.listen(ip);
+        let stream = self.connect(at);
+        let leg = Tuple::new(stream.local_addr().expect("connected"), at);
+        let (fork, _) = listener.accept().expect("connected");
+        let next = vanish(&stream);
+        let mut c = self.shared.maps.connections.find(conn).expect("followed");
+        c.now.owner = SLOT as u8;
+        c.legs[SLOT] = LegRef {
+            remote: leg.remote,
+            remote_port: leg.remote_port,
+            local_port: leg.local_port,
+            kind: LEG_FORK,
+            ..LegRef::default()
+        };
+        let record = Leg {
+            conn: *conn,
+            slot: SLOT as u8,
+            kind: LEG_FORK,
+            state: STATE_OWNER,
+            isn: c.isn,
+            cs_off: next.wrapping_sub(c.resp.acked as u32),
+            ..Leg::default()
+        };
+        self.shared.maps.legs.put(&leg, &record).expect("room");
+        self.shared.maps.connections.put(conn, &c).expect("room");
+        (leg, fork)
+    }
+
+    fn known(&self, conn: &Tuple) -> bool {
+        self.shared.maps.connections.find(conn).is_some()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        _ = umount2(&self.pins, MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_vanished_without_a_word_is_forgotten_after_an_hour_and_its_leg_reset() {
+    let scene = Scene::open().await;
+    for ip in [IpAddr::from([10, 9, 0, 2]), "fd09::2".parse().expect("an address")] {
+        let (_service, to) = scene.serve(ip);
+        let (client, conn) = scene.client(to);
+        let (leg, mut fork) = scene.divert(&conn, ip);
+        let (mut known, start) = (Known::default(), state::now());
+        let mut at = |minute: u64| {
+            once(&scene.shared, &mut known, start + minute * MINUTE);
+            (scene.known(&conn), scene.shared.maps.legs.find(&leg).is_some())
+        };
+        assert_eq!(at(0), (true, true));
+        assert_eq!(at(61), (true, true), "its socket is there");
+        vanish(&client);
+        assert_eq!(at(66), (true, true), "asked five minutes ago");
+        assert_eq!(at(72), (false, false));
+        fork.set_read_timeout(Some(Duration::from_secs(5))).expect("more than zero");
+        let heard = fork.read(&mut [0]).expect_err("nobody speaks");
+        assert_eq!(heard.kind(), ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_there_is_kept_for_ever_whatever_its_socket_is() {
+    let scene = Scene::open().await;
+    let v4 = Ipv4Addr::new(10, 9, 0, 2);
+    let (_v4, to_v4) = scene.serve(v4.into());
+    let (_v6, to_v6) = scene.serve("fd09::2".parse().expect("an address"));
+    let mapped = SocketAddr::new(v4.to_ipv6_mapped().into(), to_v4.port());
+    let mut clients: Vec<_> = [to_v4, to_v6, mapped].into_iter().map(|to| scene.client(to)).collect();
+    let (gone, of_the_same_pod) = scene.client(to_v4);
+    vanish(&gone);
+    let (mut known, start) = (Known::default(), state::now());
+    for day in 0..100 {
+        once(&scene.shared, &mut known, start + day * 24 * 60 * MINUTE);
+        for (_, conn) in &clients {
+            assert!(scene.known(conn), "{conn} on day {day}");
+        }
+        assert_eq!(scene.known(&of_the_same_pod), day == 0);
+    }
+    // What it asks after all that time is read: the record knows of it.
+    for (stream, conn) in &mut clients {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("connected");
+        assert_eq!(scene.shared.maps.connections.find(conn).expect("kept").now.asked, 1);
+    }
+    assert!(!known.said, "the kernel has answered");
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("nothing panics with it").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn where_the_kernel_does_not_answer_nothing_is_forgotten_and_that_is_said_once() {
+    let scene = Scene::open().await;
+    let (_service, to) = scene.serve([10, 9, 0, 2].into());
+    let conns: Vec<_> = (0..3).map(|_| scene.client(to)).map(|(gone, conn)| (vanish(&gone), conn).1).collect();
+    let (mut known, start, log) = (Known::default(), state::now(), Log::default());
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        once(&scene.shared, &mut known, start);
+        let mut ends = Ends::of(&scene.a).expect("this kernel answers").without_tcp();
+        for hour in 2..9 {
+            judge(&scene.shared, &mut known, "a", &mut ends, &conns, start + hour * 60 * MINUTE);
+        }
+    });
+    assert!(conns.iter().all(|conn| scene.known(conn)));
+    let said = String::from_utf8(log.0.lock().expect("nothing panics with it").clone()).expect("text");
+    assert_eq!(said.matches("modprobe tcp_diag").count(), 1, "{said}");
+    once(&scene.shared, &mut known, start + 10 * 60 * MINUTE);
+    assert!(!conns.iter().any(|conn| scene.known(conn)), "it answers again");
+}
+
+#[tokio::test]
+async fn of_a_pod_whose_name_is_gone_nothing_is_forgotten_before_the_pod_is() {
+    let scene = Scene::open().await;
+    let (_service, to) = scene.serve([10, 9, 0, 2].into());
+    let (gone, conn) = scene.client(to);
+    vanish(&gone);
+    let (mut known, start) = (Known::default(), state::now());
+    once(&scene.shared, &mut known, start);
+    scene.lab.del("a");
+    once(&scene.shared, &mut known, start + 100 * MINUTE);
+    assert!(scene.known(&conn));
+    assert!(!known.said, "a pod that ends is nothing to speak of");
+    scene.shared.attached.apply(&scene.shared, PodEvent::Gone(scene.a.id())).await;
+    once(&scene.shared, &mut known, start + 101 * MINUTE);
+    assert!(!scene.known(&conn));
+}
