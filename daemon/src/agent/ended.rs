@@ -25,6 +25,9 @@ const HALF_CLOSED: Duration = Duration::from_mins(10);
 /// How long a connection may be silent before its pod's kernel is asked whether the client still has it. A pool's idle
 /// connections are mostly used or closed by then, and a TCP that nobody acknowledges has given up (`tcp_retries2`, some 15 minutes).
 const VANISHED: Duration = Duration::from_hours(1);
+/// When it is asked for the first time: who speaks TCP by other means than the pod's kernel (a virtual machine behind the pod's
+/// interface) has no socket there at any time, and that there is none says nothing then.
+const SETTLED: Duration = Duration::from_mins(1);
 /// When the kernel is asked again, of a client that it has or that it says nothing about.
 const ASKED_AGAIN: Duration = Duration::from_mins(10);
 
@@ -99,9 +102,31 @@ pub(super) enum Client {
     Unknown,
 }
 
-/// Whether a connection's client has vanished without a word: silence alone says nothing, a pool may keep a connection for days.
-pub(super) fn vanished(client: Client, silent: Duration) -> bool {
-    client == Client::Gone && silent > VANISHED
+/// What a pod's kernel has said of one connection so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// Nothing yet.
+    None,
+    /// It has held the client's socket.
+    Held,
+    /// It has none, and had none when it was first asked: the client may be elsewhere.
+    Never,
+}
+
+impl Evidence {
+    fn and(self, said: Client) -> Self {
+        match (self, said) {
+            (_, Client::There) => Self::Held,
+            (Self::None, Client::Gone) => Self::Never,
+            (is, _) => is,
+        }
+    }
+}
+
+/// Whether a connection's client has vanished without a word: silence alone says nothing, a pool may keep a connection for days, and
+/// no socket says nothing where none has been.
+pub(super) fn vanished(client: Client, evidence: Evidence, silent: Duration) -> bool {
+    client == Client::Gone && evidence == Evidence::Held && silent > VANISHED
 }
 
 /// What moves when anything of a connection does: who it is, and how far each direction has come.
@@ -119,11 +144,13 @@ impl Progress {
 }
 
 /// A connection as it was when it was last seen to move.
+#[derive(Clone, Copy)]
 struct Still {
     at: Progress,
     since: u64,
     /// When its pod's kernel was last asked for it.
     asked: Option<u64>,
+    evidence: Evidence,
 }
 
 /// Since when each connection has been silent. The records do not say: no packet is to pay for it.
@@ -136,18 +163,36 @@ impl Silence {
     /// Looks at a connection. Returns how long it has been silent, as far as was looked.
     pub(super) fn of(&mut self, conn: &Tuple, c: &Connection, now: u64) -> Duration {
         let at = Progress::of(c);
-        let it = self.seen.entry(*conn).or_insert(Still { at, since: now, asked: None });
-        if it.at != at {
-            *it = Still { at, since: now, asked: None };
+        let anew = Still { at, since: now, asked: None, evidence: Evidence::None };
+        let it = self.seen.entry(*conn).or_insert(anew);
+        if it.at.isn != at.isn {
+            *it = anew;
+        } else if it.at != at {
+            let evidence = if it.evidence == Evidence::Held { Evidence::Held } else { Evidence::None };
+            *it = Still { evidence, ..anew };
         }
         Duration::from_nanos(now.saturating_sub(it.since))
     }
 
     /// Whether its pod's kernel is to be asked for its client, which is then taken for asked.
     pub(super) fn due(&mut self, conn: &Tuple, now: u64) -> bool {
-        let it_is =
-            |it: &&mut Still| older(it.since, now, VANISHED) && it.asked.is_none_or(|at| older(at, now, ASKED_AGAIN));
+        let it_is = |it: &&mut Still| {
+            let wait = match it.evidence {
+                Evidence::None => SETTLED,
+                Evidence::Held => VANISHED,
+                Evidence::Never => return false,
+            };
+            older(it.since, now, wait) && it.asked.is_none_or(|at| older(at, now, ASKED_AGAIN))
+        };
         self.seen.get_mut(conn).filter(it_is).map(|it| it.asked = Some(now)).is_some()
+    }
+
+    /// Remembers what the pod's kernel has said. Returns all that it has said of the connection.
+    pub(super) fn answered(&mut self, conn: &Tuple, said: Client) -> Evidence {
+        self.seen.get_mut(conn).map_or(Evidence::None, |it| {
+            it.evidence = it.evidence.and(said);
+            it.evidence
+        })
     }
 
     /// Forgets connections that are not there any more.
@@ -226,29 +271,47 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_vanished_only_where_its_kernel_says_so_after_an_hour() {
-        assert!(!vanished(Client::Gone, VANISHED));
-        assert!(vanished(Client::Gone, VANISHED + IDLE));
+    fn a_client_has_vanished_only_where_its_kernel_had_it_and_has_it_no_more_after_an_hour() {
+        assert!(!vanished(Client::Gone, Evidence::Held, VANISHED));
+        assert!(vanished(Client::Gone, Evidence::Held, VANISHED + IDLE));
         for client in [Client::There, Client::Unknown] {
-            assert!(!vanished(client, Duration::MAX), "{client:?}: age alone ends nothing");
+            assert!(!vanished(client, Evidence::Held, Duration::MAX), "{client:?}: age alone ends nothing");
+        }
+        for evidence in [Evidence::None, Evidence::Never] {
+            assert!(!vanished(Client::Gone, evidence, Duration::MAX), "{evidence:?}: it may never have been there");
         }
     }
 
     #[test]
-    fn a_pods_kernel_is_asked_for_what_is_silent_for_an_hour_and_seldom_again() {
-        let (mut silence, conn, mut c) = (Silence::default(), Tuple::default(), live());
-        let mut ask = |c: &Connection, minute: u64| {
-            let now = (minute * 60 + 1) * SECOND;
-            silence.of(&conn, c, now);
-            silence.due(&conn, now)
+    fn a_pods_kernel_is_asked_once_for_each_connection_and_after_an_hour_of_silence() {
+        let (mut silence, conn) = (Silence::default(), Tuple::default());
+        let asked = |silence: &mut Silence, c: &Connection, minutes: std::ops::Range<u64>, says| {
+            let due = |&minute: &u64| {
+                let now = (minute * 60 + 1) * SECOND;
+                silence.of(&conn, c, now);
+                let due = silence.due(&conn, now);
+                if due {
+                    silence.answered(&conn, says);
+                }
+                due
+            };
+            minutes.filter(due).collect::<Vec<_>>()
         };
-        assert!(!ask(&c, 0));
-        assert!(!ask(&c, 60));
-        let asked: Vec<_> = (61..100).filter(|&minute| ask(&c, minute)).collect();
-        assert_eq!(asked, [61, 72, 83, 94]);
+        let mut c = live();
+        assert_eq!(asked(&mut silence, &c, 0..20, Client::Unknown), [2, 13], "no answer: asked again");
+        assert_eq!(asked(&mut silence, &c, 20..100, Client::There), [24, 61, 72, 83, 94]);
         c.now.next += 1;
-        let asked: Vec<_> = (100..200).filter(|&minute| ask(&c, minute)).collect();
-        assert_eq!(asked, [161, 172, 183, 194], "it has moved at minute 100");
+        assert_eq!(
+            asked(&mut silence, &c, 100..200, Client::There),
+            [161, 172, 183, 194],
+            "it has moved at minute 100"
+        );
+        assert_eq!(silence.answered(&conn, Client::Gone), Evidence::Held);
+        c.isn += 1;
+        assert_eq!(asked(&mut silence, &c, 200..900, Client::Gone), [202], "it has no socket there, and never had one");
+        c.now.next += 1;
+        assert_eq!(asked(&mut silence, &c, 900..1600, Client::Gone), [902]);
+        assert_eq!(silence.answered(&conn, Client::Gone), Evidence::Never);
         assert!(!silence.due(&Tuple { local_port: 1, ..conn }, u64::MAX), "never looked at");
     }
 

@@ -111,9 +111,10 @@ fn judge(shared: &Shared, known: &mut Known, pod: &str, ends: &mut Ends, conns: 
                 Client::Unknown
             }
         };
+        let evidence = known.silence.answered(conn, client);
         // It may have moved meanwhile, or be another one: a socket is there before its SYN is.
         let Some(c) = shared.maps.connections.find(conn) else { continue };
-        if ended::vanished(client, known.silence.of(conn, &c, now)) {
+        if ended::vanished(client, evidence, known.silence.of(conn, &c, now)) {
             debug!(%conn, pod, "forgotten: its client has vanished");
             forget(shared, conn, &c, Heard::Nothing);
         }
