@@ -63,7 +63,7 @@ enum Command {
 pub fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Setup => {
-            let ready = setup::setup(setup::Scope::All)?;
+            let ready = setup::setup(packages::Scope::All)?;
             // Only lints need it: the rest is ready without.
             if let Err(error) = setup::clippy(&ready.rustc) {
                 shell::say(format_args!("{error:#}"));
@@ -71,7 +71,7 @@ pub fn run() -> Result<ExitCode> {
             shell::say(format_args!("ready: {ready}"));
         }
         Command::Build => {
-            setup::setup(setup::Scope::Build)?;
+            setup::setup(packages::Scope::Build)?;
             println!("{}", build::daemon()?.display());
         }
         Command::Demo { args } => return build::become_bin("demo", &args),

@@ -265,11 +265,6 @@ pub(super) fn current(shared: &Shared, event: &Event) -> bool {
     event.route == 0 || matches!(shared.targets().find(event.route, event.version), Lookup::Current(_))
 }
 
-/// Where a leg leads.
-pub(super) fn remote(leg: &LegRef) -> SocketAddr {
-    tuple(&Tuple::default(), leg).remote_addr()
-}
-
 /// The leg's own tuple.
 pub(super) fn tuple(conn: &Tuple, leg: &LegRef) -> Tuple {
     Tuple { local: conn.local, remote: leg.remote, local_port: leg.local_port, remote_port: leg.remote_port }

@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 
 use sidetrack_splice::abi::{
     LEGS,
+    addr::Tuple,
     record::{Connection, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET, STATE_PARKED},
 };
-
-use super::legs;
 
 /// What became of a held head whose leg nobody took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +91,10 @@ pub(super) fn why(over: Over<'_>) -> Option<Untaken> {
             Untaken::Waits
         }
         Some(c) if c.now.phase == PHASE_HOLD => Untaken::AskedAgain,
-        Some(c) => Untaken::Elsewhere(legs::remote(&c.legs[usize::from(c.now.owner) % LEGS])),
+        Some(c) => {
+            let LegRef { remote, remote_port, .. } = c.legs[usize::from(c.now.owner) % LEGS];
+            Untaken::Elsewhere(Tuple { remote, remote_port, ..Tuple::default() }.remote_addr())
+        }
     })
 }
 

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{setup, shell};
+use super::{packages::Scope, setup, shell};
 
 /// One executable that cargo has built.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub fn daemon() -> Result<PathBuf> {
 
 /// Makes everything ready and becomes a program of `sidetrack-tests`, so that a Ctrl-C and the exit code are its own.
 pub fn become_bin(name: &str, args: &[OsString]) -> Result<ExitCode> {
-    setup::setup(setup::Scope::All)?;
+    setup::setup(Scope::All)?;
     let daemon = daemon()?;
     let program = find(&build("build", &["--release", "-p", "sidetrack-tests", "--bin", name])?, name)?;
     let error = Command::new(&program).args(args).env("SIDETRACK_BIN", daemon).exec();

@@ -13,7 +13,8 @@ use xtask::{process::output, root, tools};
 use super::{
     apt, build,
     guest::{self, Guest},
-    packages, runner, setup,
+    packages::{self, Scope},
+    runner, setup,
     shell::{run, say},
     tally::Tally,
     test::print_result,
@@ -41,7 +42,7 @@ pub struct Args {
 /// Boots each kernel once, with all suites inside; the exit code says whether all held.
 pub fn kernels(args: &Args) -> Result<ExitCode> {
     ensure!(env::consts::ARCH == "x86_64", "other kernels are run on x86-64 only");
-    setup::setup(setup::Scope::All)?;
+    setup::setup(Scope::All)?;
     apt::install(&packages::missing_of(packages::GUEST))?;
     let start = Instant::now();
     let daemon = build::daemon()?;

@@ -5,10 +5,7 @@ use std::env;
 use anyhow::Result;
 use xtask::{ebpf::Toolchain, root, target_dir};
 
-use super::{
-    setup::{self, Scope},
-    shell,
-};
+use super::{packages::Scope, setup, shell};
 
 /// What to check.
 #[derive(clap::Args)]

@@ -4,7 +4,21 @@ use std::path::Path;
 
 use xtask::process::find_program;
 
-use super::setup::Scope;
+/// For whom the machine is made ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// To build.
+    Build,
+    /// To run demo, tests, bench and lints too.
+    All,
+}
+
+impl Scope {
+    /// Whether what is needed for `other` is needed here.
+    pub fn covers(self, other: Self) -> bool {
+        self == Self::All || other == Self::Build
+    }
+}
 
 /// How it is seen that something is there, whoever installed it.
 #[derive(Clone, Copy)]

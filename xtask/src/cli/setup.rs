@@ -5,23 +5,10 @@ use std::{fmt, path::PathBuf};
 use anyhow::{Context as _, Result};
 use xtask::toolchain::{Rustc, find_linker, find_rustc};
 
-use super::{apt, install, packages};
-
-/// For whom the machine is made ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// To build.
-    Build,
-    /// To run demo, tests, bench and lints too.
-    All,
-}
-
-impl Scope {
-    /// Whether what is needed for `other` is needed here.
-    pub fn covers(self, other: Self) -> bool {
-        self == Self::All || other == Self::Build
-    }
-}
+use super::{
+    apt, install,
+    packages::{self, Scope},
+};
 
 /// What the kernel programs are built with.
 pub struct Ready {

@@ -14,6 +14,7 @@ use xtask::root;
 use super::{
     apt::is_root,
     build::{self, Executable},
+    packages::Scope,
     runner, setup,
     shell::{self, paint},
     suites::{self, Kind, Suite},
@@ -51,7 +52,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("{} need root: run `cargo xtask test` as root, or choose others with --only", need_root.join(", "));
     }
     let lab = chosen.iter().any(|suite| suite.root);
-    setup::setup(if lab { setup::Scope::All } else { setup::Scope::Build })?;
+    setup::setup(if lab { Scope::All } else { Scope::Build })?;
     let start = Instant::now();
     let daemon = if suites::need_daemon(&chosen) { Some(build::daemon()?) } else { None };
     let executables = build::build("test", &suites::cargo_args(&chosen, count))?;
