@@ -169,10 +169,10 @@ fn the_kernels_of_all_sides_have_nothing_to_object_to(#[values(BBR, RENO)] conge
     for pod in [&scene.client, &scene.base_pod, &scene.fork_pod, &scene.other_pod] {
         let counters = pod.kernel_counters()?;
         ensure!(counters.contains_key("TcpExt:PAWSEstab") && counters.contains_key("Tcp:InCsumErrors"));
-        // An old owner's last bare acknowledgement may wait on another processor until the new one has answered: the client
-        // drops it, and misses nothing. A clock that goes back would show at each of a thousand changes.
-        let late = if pod.name() == scene.client.name() { 10 } else { 0 };
-        let most = |name: &str| if name == "TcpExt:PAWSEstab" { late } else { 0 };
+        // An old owner's last bare acknowledgement may wait on another processor until the new one has answered, and a held frame may
+        // be sent again behind its client's own retransmission: both are old, dropped, and missed by nobody. A clock that goes back
+        // would show at each of a thousand changes.
+        let most = |name: &str| if name == "TcpExt:PAWSEstab" { 10 } else { 0 };
         let counted = odd.into_iter().filter_map(|name| Some((name, *counters.get(name)?)));
         let objections: Vec<_> = counted.filter(|&(name, count)| count > most(name)).collect();
         ensure!(objections.is_empty(), "{}: {objections:?}\n{}", pod.name(), agent.explain());
