@@ -175,6 +175,24 @@ fn commit(c: *mut Connection, out: &mut Out) -> bool {
     true
 }
 
+/// Writes the phase and [`CONN_HELD`] alone, where nobody else has changed the connection since it was copied: until its owner has
+/// changed, the head in hand has not gone on, and may be read again.
+#[inline(always)]
+fn mark(c: *mut Connection, out: &mut Out, phase: u8, held: u32) -> bool {
+    // SAFETY: a map value; its state is written between claim and publication.
+    unsafe {
+        if !atomic::claim(&raw mut (*c).generation, out.generation) {
+            count(Reason::Busy);
+            return false;
+        }
+        (*c).now.phase = phase;
+        (*c).now.flags = (*c).now.flags & !CONN_HELD | held;
+        atomic::publish(&raw mut (*c).generation);
+    }
+    out.generation += 2;
+    true
+}
+
 // The functions below are global: the verifier checks each by itself, once, and not every way through all of them (a million
 // instructions are its limit). It knows of a pointer that they get only that it may be null.
 
@@ -354,20 +372,17 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let slot = out.slot as usize & (SLOTS - 1);
     let old = out.state.owner as usize & (SLOTS - 1);
     let cold = out.step == decide::STEP_ADOPT;
-    let (phase, held) = (out.state.phase, out.state.flags & CONN_HELD);
-    out.state.phase = PHASE_SWITCH;
-    out.state.flags |= CONN_HELD;
-    if !commit(c, out) {
+    let held = out.state.flags & CONN_HELD;
+    if !mark(c, out, PHASE_SWITCH, CONN_HELD) {
         return STOLEN;
     }
     // From here to the next commit this CPU alone changes the connection and its legs. The old owner is shut out, and what it
     // has said meanwhile is known: ingress marks first and looks at the flag then, this CPU the other way round.
     // SAFETY: a map value.
     if !unsafe { atomic::unchanged(&raw mut (*c).answering, out.answering) } {
-        out.state.phase = phase;
-        out.state.flags = out.state.flags & !CONN_HELD | held;
         count(Reason::Busy);
-        commit(c, out);
+        let phase = out.state.phase;
+        mark(c, out, phase, held);
         return STOLEN;
     }
     let stamps = options::stamps(skb, &out.packet);
