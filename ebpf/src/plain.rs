@@ -4,10 +4,7 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
-    abi::{
-        reason::Reason,
-        record::{CONN_HEAD, Connection},
-    },
+    abi::{reason::Reason, record::Connection},
     http::{self, BODY_CHUNKED, BODY_LENGTH, BODY_REST, FLAG_CONNECT, Head, STATUS_COMPLETE},
     reply,
 };
@@ -89,20 +86,17 @@ pub extern "C" fn plain_response(skb: *mut __sk_buff, c: *mut Connection) -> u32
     }
     // SAFETY: a per-CPU value that nothing else uses meanwhile; a map value: what is read is checked by the claim, and a request
     // is noted before its owner can answer it.
-    let (w, (generation, resp), flags) = unsafe {
+    let (w, (generation, resp), asked, heads) = unsafe {
         let copy = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
-        (&*w, copy, (*c).now.flags)
+        (&*w, copy, (*c).now.asked, (*c).now.head_bits)
     };
     // SAFETY: as above.
-    if !unsafe { (*resp).plain_head(w.start) } {
+    let (plain, answered) = unsafe { ((*resp).plain_head(w.start), (*resp).answered) };
+    if !plain || asked == answered {
         return 0;
     }
     let Some(head) = read(skb, w.packet.payload_at, w.end - w.start, http::RESPONSE) else { return 0 };
-    // What each request changes is on another processor: it is looked at only where it matters. A response that nobody has asked
-    // for is one more than there are requests, and `conn::switchable` sees that.
-    // SAFETY: as above.
-    let bodiless = flags & CONN_HEAD != 0 && unsafe { (*c).now.head_bits >> ((*resp).answered & 63) & 1 != 0 };
-    let body = http::response_body(head, bodiless);
+    let body = http::response_body(head, heads >> (answered & 63) & 1 != 0);
     let length = if body == BODY_LENGTH { head.length } else { 0 };
     let behind = w.start + u64::from(head.end);
     if head.code < 200 || body == BODY_CHUNKED || body == BODY_REST || behind.saturating_add(length) < w.end {

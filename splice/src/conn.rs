@@ -9,10 +9,9 @@ use crate::{
         LEGS,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_EXPECT, CONN_HEAD, CONN_HELD, CONN_HTTP, CONN_PENDING, CONN_UPGRADE, ConnState,
-            FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE,
-            LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN,
-            RespState,
+            CONN_DIVERTED, CONN_EXPECT, CONN_HELD, CONN_HTTP, CONN_PENDING, CONN_UPGRADE, ConnState, FRAMING_CHUNKED,
+            FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED,
+            PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN, RespState,
         },
     },
     seq,
@@ -95,7 +94,7 @@ impl ConnState {
     #[must_use]
     pub fn plain_head(&self, start: u64) -> bool {
         self.phase == PHASE_WATCH
-            && self.flags & !(CONN_HTTP | CONN_HEAD) == 0
+            && self.flags & !CONN_HTTP == 0
             && self.partial == 0
             && self.request.state == FRAMING_HEAD
             && self.request.pos == start
@@ -134,7 +133,6 @@ impl ConnState {
     pub fn consume(&mut self, facts: &Facts, behind: u64, end: u64) {
         let mut flags = (self.flags | CONN_HTTP) & !(CONN_UPGRADE | CONN_EXPECT);
         if facts.is_head {
-            flags |= CONN_HEAD;
             self.head_bits |= 1 << (self.asked & 63);
         } else {
             self.head_bits &= !(1 << (self.asked & 63));
@@ -327,7 +325,7 @@ pub enum Switchable {
 #[must_use]
 pub fn switchable(state: &ConnState, resp: &RespState, boundary: u64, acked: u64) -> Switchable {
     // Behind its FIN there is nothing that the client would take.
-    let over = resp.flags & RESP_FIN != 0 || resp.unasked(state.asked);
+    let over = resp.flags & RESP_FIN != 0;
     if over || resp.response.state == FRAMING_REST || resp.response.state == FRAMING_LOST {
         return Switchable::Never;
     }

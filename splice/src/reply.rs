@@ -57,14 +57,6 @@ impl RespState {
         self.partial == 0 && self.response.state == FRAMING_HEAD && self.response.pos == start && self.next == start
     }
 
-    /// Whether the owner has said more than was asked: `asked` requests. Which response is whose, nobody knows then; a client takes the
-    /// first one that comes for its next request's.
-    #[inline(always)]
-    #[must_use]
-    pub const fn unasked(&self, asked: u32) -> bool {
-        (asked.wrapping_sub(self.answered) as i32) < 0
-    }
-
     /// Nobody knows any more where a response ends: the connection stays with its owner.
     #[inline(always)]
     pub fn lose(&mut self) {

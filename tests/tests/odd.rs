@@ -373,6 +373,34 @@ fn behind_an_answer_that_nobody_has_asked_for_the_owner_never_changes(
     agent.no_errors()
 }
 
+/// The same while another request is under way: its answer is not lost to the next owner's.
+#[rstest]
+fn an_answer_that_nobody_has_asked_for_is_not_forgotten(#[values(0, 30)] pause: u64) -> Result<()> {
+    let Some(scene) = Scene::open("unasked-slow", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    let twice = Request::get(&format!("/twice/{pause}"));
+    http.exchange(&twice)?;
+    // A client that drops what it has not asked for.
+    http.response(&twice)?;
+    let slow = Request::get("/slow/500");
+    http.send(&slow.wire())?;
+    std::thread::sleep(Duration::from_millis(150));
+    let after = Request::get("/after").key(KEY);
+    http.send(&after.wire())?;
+    let outcome = http.response(&slow);
+    ensure!(
+        outcome.as_ref().map_or_else(|error| matches!(error, HttpError::Reset), |answer| answer.served_by() == "base"),
+        "an unkeyed request's answer: {outcome:?}\n{}",
+        agent.explain()
+    );
+    ensure!(
+        scene.fork.journal().count() == 0 && scene.base.journal().matching(|seen| seen.target == "/after").is_empty()
+    );
+    ensure!(agent.counter("reset_sticky")? > 0, "{:?}", agent.counters()?);
+    agent.no_errors()
+}
+
 #[rstest]
 fn a_connect_is_the_baselines_or_reset(#[values(None, Some(KEY))] key: Option<&str>) -> Result<()> {
     let Some(scene) = Scene::open("connect", BBR)? else { return Ok(()) };

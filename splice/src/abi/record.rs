@@ -119,10 +119,8 @@ pub const CONN_HTTP: u32 = 8;
 pub const CONN_FIN: u32 = 16;
 /// A head is held for a leg that is being made: the owner's late payload and FIN stay away from the client.
 pub const CONN_HELD: u32 = 32;
-/// A HEAD was asked: whose responses have no body is told by [`ConnState::head_bits`].
-pub const CONN_HEAD: u32 = 64;
 /// A head is held, for whatever reason: what the client acknowledges meanwhile is noted in [`ConnState::acked`].
-pub const CONN_PENDING: u32 = 128;
+pub const CONN_PENDING: u32 = 64;
 
 /// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed if
 /// [`Connection::generation`] still stands.
@@ -181,8 +179,8 @@ pub struct ConnState {
 /// Each side has a generation of its own. It is even while its state is whole. Who changes the state makes it odd by
 /// one compare-and-swap, writes, and makes it even again: of two who decided on one copy, one wins.
 ///
-/// Requests pass on one processor and responses on another: no line of cache that one side writes for each exchange is read by
-/// the other for each, see [`VALUE_AT`].
+/// Requests pass on one processor and responses on another. Of what each exchange changes, each side has one line of cache, and
+/// reads one of the other's at the most; see [`VALUE_AT`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(
