@@ -372,12 +372,17 @@ fn reset_by_owner(w: &mut In, c: *mut Connection, l: *const Leg) -> i32 {
     unsafe {
         w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
     }
-    if w.start == w.state.end() && w.state.flags & RESP_RESET == 0 {
-        w.read = 0;
-        w.state.flags |= RESP_RESET;
-        return if commit(c, l, w, false) { OVER } else { SHOT };
+    if w.start != w.state.end() {
+        return PASS;
     }
-    PASS
+    let first = w.state.flags & RESP_RESET == 0;
+    w.read = 0;
+    w.state.flags |= RESP_RESET;
+    match (commit(c, l, w, false), first) {
+        (true, true) => OVER,
+        (true, false) => PASS,
+        (false, _) => SHOT,
+    }
 }
 
 /// The agent ends the other legs at once: nobody else tells them.

@@ -92,11 +92,12 @@ pub extern "C" fn plain_response(skb: *mut __sk_buff, c: *mut Connection) -> u32
     };
     // SAFETY: as above.
     let (plain, answered) = unsafe { ((*resp).plain_head(w.start), (*resp).answered) };
-    if !plain || asked == answered {
+    if !plain {
         return 0;
     }
+    let Some(was_head) = reply::was_head(asked, answered, heads) else { return 0 };
     let Some(head) = read(skb, w.packet.payload_at, w.end - w.start, http::RESPONSE) else { return 0 };
-    let body = http::response_body(head, heads >> (answered & 63) & 1 != 0);
+    let body = http::response_body(head, was_head);
     let length = if body == BODY_LENGTH { head.length } else { 0 };
     let behind = w.start + u64::from(head.end);
     if head.code < 200 || body == BODY_CHUNKED || body == BODY_REST || behind.saturating_add(length) < w.end {

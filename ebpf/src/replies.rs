@@ -10,7 +10,7 @@ use sidetrack_splice::{
     },
     http::{self, BODY_CHUNKED, BODY_LENGTH, BODY_REST, STATUS_COMPLETE, STATUS_INCOMPLETE},
     packet::flag,
-    reply::Facts,
+    reply::{self, Facts},
     seq,
 };
 
@@ -52,22 +52,18 @@ pub extern "C" fn fill_response(skb: *mut __sk_buff, most: u32) -> u32 {
     scan::fill(skb, &head, most)
 }
 
-/// Whether the request that this response answers was a HEAD. `None`: there is no such request.
-#[inline(always)]
-fn asked(c: *const Connection, w: &In) -> Option<bool> {
-    // SAFETY: a map value; a request is noted there before its owner can answer it.
-    let (asked, bits) = unsafe { ((*c).now.asked, (*c).now.head_bits) };
-    if asked == w.state.answered { None } else { Some(bits >> (w.state.answered & 63) & 1 != 0) }
-}
-
 /// Takes the complete head in the window in.
 #[inline(always)]
 fn consume(c: *const Connection, w: &mut In) -> i64 {
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let head = unsafe { &(*work).head };
-    let Some(was_head) = asked(c, w) else {
-        count(Reason::ResponseUnasked);
+    // SAFETY: a map value; a request is noted there before its owner can answer it.
+    let (asked, bits) = unsafe { ((*c).now.asked, (*c).now.head_bits) };
+    let Some(was_head) = reply::was_head(asked, w.state.answered, bits) else {
+        if asked == w.state.answered {
+            count(Reason::ResponseUnasked);
+        }
         return lose(w);
     };
     let body = http::response_body(head, was_head);

@@ -28,6 +28,16 @@ pub struct Facts {
     pub rest: bool,
 }
 
+/// Whether the request that the next response answers, of `asked` of which `answered` have been, was a HEAD, by
+/// [`ConnState::head_bits`](crate::abi::record::ConnState::head_bits). `None`: there is no such request, or there are more under way
+/// than those bits tell apart.
+#[inline(always)]
+#[must_use]
+pub const fn was_head(asked: u32, answered: u32, head_bits: u64) -> Option<bool> {
+    let ahead = asked.wrapping_sub(answered);
+    if ahead == 0 || ahead > u64::BITS { None } else { Some(head_bits >> (answered & 63) & 1 != 0) }
+}
+
 impl RespState {
     /// Says where a segment with positions `start..end` belongs.
     #[inline(always)]

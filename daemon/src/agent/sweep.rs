@@ -147,6 +147,10 @@ fn forget(shared: &Shared, conn: &Tuple, c: &Connection, heard: Heard) {
             }
         }
     }
+    // A new one may have begun on the same ports meanwhile.
+    if shared.maps.connections.find(conn).is_some_and(|now| now.isn != c.isn) {
+        return;
+    }
     _ = shared.maps.connections.remove(conn);
     for direction in [0, 1] {
         _ = shared.maps.heads.remove(&HeadKey { conn: *conn, direction });

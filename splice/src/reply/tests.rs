@@ -75,3 +75,17 @@ fn a_plain_head_is_one_in_order_with_nothing_gathered() {
     assert!(!RespState { next: 499, ..due(500) }.plain_head(500));
     assert!(!RespState { response: Framing::chunked(500), ..due(500) }.plain_head(500));
 }
+
+#[test]
+fn no_more_requests_are_told_apart_than_there_are_bits() {
+    for answered in [0, 7, 64, u32::MAX - 3] {
+        assert_eq!(was_head(answered, answered, u64::MAX), None, "nobody has asked");
+        assert_eq!(was_head(answered.wrapping_sub(1), answered, u64::MAX), None);
+        for ahead in 1..=64_u32 {
+            let asked = answered.wrapping_add(ahead);
+            assert_eq!(was_head(asked, answered, 1 << (answered & 63)), Some(true), "{ahead}");
+            assert_eq!(was_head(asked, answered, !(1 << (answered & 63))), Some(false), "{ahead}");
+        }
+        assert_eq!(was_head(answered.wrapping_add(65), answered, u64::MAX), None, "the bit is another request's");
+    }
+}
