@@ -51,6 +51,13 @@ struct Hold {
     behind: Vec<Held>,
 }
 
+impl Hold {
+    /// Whether it is the one that this event began: the head may have asked for something else since.
+    fn is_of(&self, event: &Event) -> bool {
+        self.number == event.hold
+    }
+}
+
 /// All holds, by connection.
 #[derive(Clone)]
 pub(super) struct Holds {
@@ -97,7 +104,7 @@ impl Holds {
 
     fn begin(&self, event: &Event, frame: Held, member: Arc<Member>) {
         let mut open = self.lock();
-        if open.get(&event.conn).is_some_and(|hold| hold.number == event.hold) {
+        if open.get(&event.conn).is_some_and(|hold| hold.is_of(event)) {
             return;
         }
         // A wait that has become a dial keeps what came behind its head.
@@ -119,7 +126,7 @@ impl Holds {
     fn more(&self, event: &Event, frame: Held, member: &Member) {
         let mut open = self.lock();
         match open.get_mut(&event.conn) {
-            Some(hold) if hold.number == event.hold => hold.behind.push(frame),
+            Some(hold) if hold.is_of(event) => hold.behind.push(frame),
             // The hold was over before this frame got here.
             _ => {
                 drop(open);
@@ -149,7 +156,7 @@ impl Holds {
 
     /// Sends the head again. Returns whether the hold is over.
     fn retry(&self, event: &Event, member: &Member) -> bool {
-        let head = self.lock().get(&event.conn).filter(|h| h.number == event.hold).map(|h| h.head.clone());
+        let head = self.lock().get(&event.conn).filter(|h| h.is_of(event)).map(|h| h.head.clone());
         let Some(head) = head else { return true };
         self.again(event, member, head);
         !self.still(event)
@@ -158,7 +165,7 @@ impl Holds {
     /// Ends the hold: what came behind the head follows it.
     fn finish(&self, event: &Event, member: &Member) {
         let mut open = self.lock();
-        if open.get(&event.conn).is_none_or(|hold| hold.number != event.hold) {
+        if open.get(&event.conn).is_none_or(|hold| !hold.is_of(event)) {
             return;
         }
         let ended = open.remove(&event.conn);
@@ -170,14 +177,14 @@ impl Holds {
 
     /// Whether the head still waits for this, and has not asked for something else meanwhile: its route may have changed.
     fn waits(&self, event: &Event) -> bool {
-        self.lock().get(&event.conn).is_some_and(|hold| hold.number == event.hold)
+        self.lock().get(&event.conn).is_some_and(|hold| hold.is_of(event))
     }
 
     /// Answers a hold, unless there is another in its place.
     fn answer(&self, event: &Event, status: u32, reason: Reason, leg: LegRef) {
         let dial = Dial { hold: event.hold, status, slot: event.slot, reason: reason as u32, leg };
         let open = self.lock();
-        if open.get(&event.conn).is_none_or(|hold| hold.number != event.hold) {
+        if open.get(&event.conn).is_none_or(|hold| !hold.is_of(event)) {
             return;
         }
         if let Err(error) = self.shared.maps.dials.put(&event.conn, &dial) {
@@ -199,7 +206,7 @@ impl Holds {
         self.retry(event, member);
         self.withdraw(event);
         let mut open = self.lock();
-        if open.get(&event.conn).is_some_and(|hold| hold.number == event.hold) {
+        if open.get(&event.conn).is_some_and(|hold| hold.is_of(event)) {
             open.remove(&event.conn);
         }
     }
