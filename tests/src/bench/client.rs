@@ -68,7 +68,7 @@ impl Client {
         Self::connect_with(to, vec![0; PIECE])
     }
 
-    /// Connects, and uses the buffer of an earlier connection: making one costs system calls.
+    /// Connects, and uses the buffer of an earlier connection.
     fn connect_with(to: SocketAddr, piece: Vec<u8>) -> Result<Self> {
         let stream = TcpStream::connect(to).with_context(|| format!("cannot connect to {to}"))?;
         stream.set_nodelay(true)?;
@@ -143,24 +143,36 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-/// One request after the other on one connection, until `time` is over: how long each took, in nanoseconds.
-pub fn alone(target: &Target, time: Duration) -> Result<Vec<u64>> {
-    let mut client = Client::connect(target.to)?;
-    let shape = client.learn(target)?;
-    // The first few find cold caches and a small congestion window.
-    for _ in 0..50 {
-        client.ask(&target.request, &shape)?;
+/// One connection, one request after the other.
+pub struct Alone {
+    client: Client,
+    request: Request,
+    shape: Shape,
+}
+
+impl Alone {
+    /// Connects, and asks until caches are warm and the congestion window is large.
+    pub fn new(target: &Target) -> Result<Self> {
+        let mut client = Client::connect(target.to)?;
+        let shape = client.learn(target)?;
+        for _ in 0..50 {
+            client.ask(&target.request, &shape)?;
+        }
+        Ok(Self { client, request: target.request.clone(), shape })
     }
-    let mut times = Vec::with_capacity(1 << 16);
-    let start = Instant::now();
-    let mut last = start;
-    while last.duration_since(start) < time {
-        client.ask(&target.request, &shape)?;
-        let now = Instant::now();
-        times.push(now.duration_since(last).as_nanos() as u64);
-        last = now;
+
+    /// Asks until `time` is over: adds how long each request took, in nanoseconds.
+    pub fn run(&mut self, time: Duration, times: &mut Vec<u64>) -> Result<()> {
+        let start = Instant::now();
+        let mut last = start;
+        while last.duration_since(start) < time {
+            self.client.ask(&self.request, &self.shape)?;
+            let now = Instant::now();
+            times.push(now.duration_since(last).as_nanos() as u64);
+            last = now;
+        }
+        Ok(())
     }
-    Ok(times)
 }
 
 /// A connection for large transfers, on which one was made.
@@ -185,18 +197,34 @@ impl Bulk {
     }
 }
 
-/// A new connection for each request: how long each took from `connect` to the end of the answer, in nanoseconds.
-pub fn fresh(target: &Target, count: u32) -> Result<Vec<u64>> {
-    let mut client = Client::connect(target.to)?;
-    let shape = client.learn(target)?;
-    let mut times = Vec::new();
-    for _ in 0..count {
-        let Client { stream, piece } = client;
-        drop(stream);
-        let start = Instant::now();
-        client = Client::connect_with(target.to, piece)?;
-        client.ask(&target.request, &shape)?;
-        times.push(start.elapsed().as_nanos() as u64);
+/// A new connection for each request.
+pub struct Fresh {
+    to: SocketAddr,
+    request: Request,
+    shape: Shape,
+    /// The buffer goes from one to the next: making it costs system calls.
+    piece: Vec<u8>,
+}
+
+impl Fresh {
+    /// Learns what an answer looks like.
+    pub fn new(target: &Target) -> Result<Self> {
+        let mut client = Client::connect(target.to)?;
+        let shape = client.learn(target)?;
+        Ok(Self { to: target.to, request: target.request.clone(), shape, piece: client.piece })
     }
-    Ok(times)
+
+    /// Asks `count` times: adds how long each took from `connect` to the end of the answer, in nanoseconds. Must be called where
+    /// its client is.
+    pub fn run(&mut self, count: u32, times: &mut Vec<u64>) -> Result<()> {
+        for _ in 0..count {
+            let piece = std::mem::take(&mut self.piece);
+            let start = Instant::now();
+            let mut client = Client::connect_with(self.to, piece)?;
+            client.ask(&self.request, &self.shape)?;
+            times.push(start.elapsed().as_nanos() as u64);
+            self.piece = client.piece;
+        }
+        Ok(())
+    }
 }

@@ -1,24 +1,20 @@
 //! What is measured under each condition.
 
 use super::{
-    cast::{Ask, Cast, Condition, LARGE, MEDIUM},
-    client,
-    crowd::Crowd,
-    machine::{self, busy},
-    statistics::median_micros,
+    cast::{Ask, Condition, LARGE, MEDIUM},
+    machine,
 };
-use anyhow::Result;
 use serde::Serialize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long everything takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Length of a closed loop.
+    /// Slices of a round.
+    pub slices: u32,
+    /// Length of a closed loop in a slice.
     pub time: Duration,
-    /// Transfers of 200 MB.
-    pub transfers: u32,
-    /// New connections.
+    /// New connections in a slice.
     pub connections: u32,
     /// Whether the figures are good enough to be judged.
     pub judged: bool,
@@ -26,9 +22,9 @@ pub struct Pace {
 
 impl Pace {
     /// The real thing.
-    pub const FULL: Self = Self { time: Duration::from_secs(1), transfers: 4, connections: 200, judged: true };
+    pub const FULL: Self = Self { slices: 10, time: Duration::from_millis(100), connections: 20, judged: true };
     /// A smoke run.
-    pub const QUICK: Self = Self { time: Duration::from_millis(200), transfers: 1, connections: 20, judged: false };
+    pub const QUICK: Self = Self { slices: 2, time: Duration::from_millis(50), connections: 5, judged: false };
 }
 
 /// Connections of a crowd.
@@ -103,7 +99,8 @@ impl Measure {
         }
     }
 
-    fn ask(self) -> Ask {
+    /// What is asked for.
+    pub fn ask(self) -> Ask {
         match self {
             Self::Single | Self::Crowd | Self::Fresh => Ask::Small,
             Self::MediumDown => Ask::Down(MEDIUM),
@@ -115,50 +112,11 @@ impl Measure {
 
     /// One connection is measured with client and server on one processor: a request then waits for work alone, not for
     /// an idle processor to wake up, which takes longer than all the rest and varies.
-    fn servers_cpu(self) -> usize {
+    pub fn servers_cpu(self) -> usize {
         match self {
             Self::Single | Self::Fresh => 0,
             _ => machine::other_cpu(),
         }
-    }
-
-    /// Measures once.
-    pub fn take(self, cast: &Cast, condition: Condition, pace: Pace) -> Result<Vec<(Quantity, f64)>> {
-        cast.place_servers(self.servers_cpu())?;
-        let (pod, target) = cast.target(condition, self.ask());
-        let (_, small) = cast.target(condition, Ask::Small);
-        pod.enter(|| {
-            machine::pin(0, 0)?;
-            match self {
-                Self::Single => Ok(vec![(Quantity::P50, median_micros(&client::alone(&target, pace.time)?))]),
-                Self::Fresh => Ok(vec![(Quantity::P50, median_micros(&client::fresh(&target, pace.connections)?))]),
-                Self::Crowd | Self::MediumDown | Self::MediumUp => {
-                    let mut crowd = Crowd::new(&target, CROWD)?;
-                    crowd.run(pace.time / 10)?;
-                    let before = busy()?;
-                    let done = crowd.run(pace.time)?;
-                    let cpu = busy()?.saturating_sub(before);
-                    let requests = done.requests as f64;
-                    Ok(vec![
-                        (Quantity::Throughput, requests / done.time.as_secs_f64()),
-                        (Quantity::Cpu, cpu.as_secs_f64() * 1e6 / requests),
-                    ])
-                }
-                Self::LargeDown | Self::LargeUp => {
-                    let mut bulk = client::Bulk::new(&target, &small)?;
-                    let (before, start) = (busy()?, Instant::now());
-                    for _ in 0..pace.transfers {
-                        bulk.transfer()?;
-                    }
-                    let count = f64::from(pace.transfers);
-                    let (time, cpu) = (start.elapsed(), busy()?.saturating_sub(before));
-                    Ok(vec![
-                        (Quantity::Time, time.as_secs_f64() * 1e3 / count),
-                        (Quantity::Cpu, cpu.as_secs_f64() * 1e6 / count),
-                    ])
-                }
-            }
-        })?
     }
 }
 

@@ -75,17 +75,17 @@ fn one(
         machine::pin(0, 0)?;
         if ask == Ask::Small {
             let mut crowd = Crowd::new(&target, CROWD)?;
-            crowd.run(pace.time / 10)?;
+            crowd.run(pace.time)?;
             let before = counts(agent)?;
-            let requests = crowd.run(pace.time)?.requests;
+            let requests = crowd.run(pace.time * pace.slices)?;
             anyhow::Ok((before, requests, counts(agent)?))
         } else {
             let mut bulk = Bulk::new(&target, &small)?;
             let before = counts(agent)?;
-            for _ in 0..pace.transfers {
+            for _ in 0..pace.slices {
                 bulk.transfer()?;
             }
-            Ok((before, u64::from(pace.transfers), counts(agent)?))
+            Ok((before, u64::from(pace.slices), counts(agent)?))
         }
     })??;
     let difference = |(hook, after): (String, Count)| {

@@ -1,7 +1,8 @@
-//! Interleaved rounds: what the machine does meanwhile hits all conditions alike.
+//! Interleaved rounds, and interleaved slices of each: what the machine does meanwhile hits all conditions alike.
 
 use super::{
     cast::{Cast, Condition},
+    load::Load,
     measure::{Measure, Pace, Quantity},
 };
 use anyhow::{Context, Result};
@@ -16,9 +17,7 @@ pub fn run(cast: &Cast, loads: &[Measure], pace: Pace, rounds: u32) -> Result<Ta
     for round in 0..rounds {
         for &measure in loads {
             eprintln!("bench: round {} of {rounds}: {}", round + 1, measure.label());
-            for condition in order(measure.conditions(), round) {
-                let values = measure.take(cast, condition, pace);
-                let values = values.with_context(|| format!("{}, {}", measure.label(), condition.label()))?;
+            for (condition, values) in one(cast, measure, pace, round)? {
                 for (quantity, value) in values {
                     taken.entry((measure, quantity, condition)).or_default().push(value);
                 }
@@ -28,11 +27,28 @@ pub fn run(cast: &Cast, loads: &[Measure], pace: Pace, rounds: u32) -> Result<Ta
     Ok(taken)
 }
 
-/// Each round begins with another condition, and every other one goes backwards: none always follows the same one.
-fn order(conditions: &[Condition], round: u32) -> Vec<Condition> {
+/// What one round gives of one load.
+fn one(cast: &Cast, measure: Measure, pace: Pace, round: u32) -> Result<Vec<(Condition, Vec<(Quantity, f64)>)>> {
+    cast.place_servers(measure.servers_cpu())?;
+    let what = |condition: Condition| format!("{}, {}", measure.label(), condition.label());
+    let mut loads = BTreeMap::new();
+    for condition in order(measure.conditions(), round) {
+        loads.insert(condition, Load::new(cast, measure, condition, pace).with_context(|| what(condition))?);
+    }
+    for slice in 0..pace.slices {
+        for condition in order(measure.conditions(), round + slice) {
+            let load = loads.get_mut(&condition).context("each condition has its load")?;
+            load.slice(pace).with_context(|| what(condition))?;
+        }
+    }
+    Ok(loads.iter().map(|(condition, load)| (*condition, load.values())).collect())
+}
+
+/// Each turn begins with another condition, and every other one goes backwards: none always follows the same one.
+fn order(conditions: &[Condition], turn: u32) -> Vec<Condition> {
     let mut order = conditions.to_vec();
-    order.rotate_left(round as usize % conditions.len());
-    if round % 2 == 1 {
+    order.rotate_left(turn as usize % conditions.len());
+    if turn % 2 == 1 {
         order.reverse();
     }
     order
@@ -43,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_condition_is_measured_once_a_round_and_each_comes_first() {
+    fn each_condition_is_measured_once_a_turn_and_each_comes_first() {
         let all = Measure::Single.conditions();
         let mut first = Vec::new();
         for round in 0..10 {

@@ -8,6 +8,7 @@ mod bench {
     pub mod cast;
     pub mod client;
     pub mod crowd;
+    pub mod load;
     pub mod machine;
     pub mod measure;
     pub mod programs;
