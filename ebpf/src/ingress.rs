@@ -188,8 +188,9 @@ pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
         return SHOT;
     }
     let p = &w.packet;
+    let leg = l;
     // SAFETY: map values, fields of them; egress changes those of a leg one by one, see `egress::switch`.
-    let (l, isn, held, resp) = unsafe { (&*l, (*c).isn, (*c).now.flags & CONN_HELD, &(*c).resp) };
+    let (l, isn, held, resp) = unsafe { (&*leg, (*c).isn, (*c).now.flags & CONN_HELD, &(*c).resp) };
     if isn != l.isn || p.flags & flag::SYN != 0 {
         count(Reason::DeadKept);
         return SHOT;
@@ -210,7 +211,7 @@ pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
         unsafe { (&raw mut (*c).resp.heard).write_volatile(skb::now()) };
     }
     if p.flags & flag::RST != 0 {
-        return reset_by_owner(w, c, l);
+        return reset_by_owner(w, c, leg);
     }
     if p.flags & flag::FIN != 0 || resp.place(w.start, w.end) != Place::Pass {
         return FOLLOW;
@@ -367,7 +368,7 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 /// The owner resets the connection. Only a reset that the client must believe (RFC 5961 3.2: its exact next sequence
 /// number) ends what is known: a forged one must not turn steering off.
 #[inline(always)]
-fn reset_by_owner(w: &mut In, c: *mut Connection, l: *const Leg) -> i32 {
+fn reset_by_owner(w: &mut In, c: *mut Connection, l: *mut Leg) -> i32 {
     // SAFETY: a map value; what was copied is checked at commit.
     unsafe {
         w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
@@ -381,7 +382,13 @@ fn reset_by_owner(w: &mut In, c: *mut Connection, l: *const Leg) -> i32 {
     match (commit(c, l, w, false), first) {
         (true, true) => OVER,
         (true, false) => PASS,
-        (false, _) => SHOT,
+        (false, _) => {
+            // A head is held for another: the client must not see it, and no exchange can follow on this leg.
+            count(Reason::ParkedClosed);
+            // SAFETY: a map value, one byte.
+            unsafe { (*l).closed = 1 };
+            SHOT
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use sidetrack_tests::{
     scene::{KEY, OTHER_KEY, PORT, Via},
     wait_for,
 };
+use socket2::SockRef;
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -281,8 +282,9 @@ fn the_baseline_of_a_connection_that_is_given_up_is_reset() -> Result<()> {
         .with_context(|| agent.explain())
 }
 
-/// A server that answers one request on its first connection, says `late` when it is told to, and answers as `second` on the next.
-fn speaks_late(listener: &TcpListener, told: &Receiver<()>) -> Result<()> {
+/// A server that answers one request on its first connection as `first`, ends that in its own way when it is told to, and answers as
+/// `second` on the next.
+fn serve_twice(listener: &TcpListener, told: &Receiver<()>, end: impl FnOnce(TcpStream) -> Result<()>) -> Result<()> {
     let answer = |stream: &mut TcpStream, server: &str| -> Result<()> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -297,7 +299,7 @@ fn speaks_late(listener: &TcpListener, told: &Receiver<()>) -> Result<()> {
     let (mut first, _) = listener.accept()?;
     answer(&mut first, "first")?;
     told.recv()?;
-    first.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")?;
+    end(first)?;
     let (mut second, _) = listener.accept()?;
     answer(&mut second, "second")
 }
@@ -311,7 +313,14 @@ fn what_an_owner_says_while_a_head_is_held_stays_away_from_the_client() -> Resul
     let agent = Agent::start(&scene.lab, &routes)?;
     agent.wait_attached(["client"])?;
     let (tell, told) = mpsc::channel();
-    let server = thread::spawn(move || speaks_late(&listener, &told));
+    let server = thread::spawn(move || {
+        let mut spoken = None;
+        serve_twice(&listener, &told, |mut first| {
+            first.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")?;
+            spoken = Some(first);
+            Ok(())
+        })
+    });
     let mut http = scene.client.http(at)?;
     ensure!(http.exchange(&Request::get("/"))?.served_by() == "first");
     // The fork's answer to the SYN takes until the SYN comes again.
@@ -330,22 +339,59 @@ fn what_an_owner_says_while_a_head_is_held_stays_away_from_the_client() -> Resul
     agent.no_errors()
 }
 
+/// The same of its reset, which comes once: the next request for it gets another leg.
+#[test]
+fn an_owner_that_resets_while_a_head_is_held_is_dialled_again_when_needed() -> Result<()> {
+    let Some(scene) = Scene::open("reset-under-hold", RENO)? else { return Ok(()) };
+    let fork = scene.fork_pod.v4_port(9000);
+    let listener = scene.fork_pod.listen(9000)?;
+    let at = scene.base_pod.v4_port(PORT);
+    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &[fork]);
+    let agent = Agent::start(&scene.lab, &routes.fork(OTHER_KEY, &Scene::endpoints(&scene.other_pod)))?;
+    agent.wait_attached(["client"])?;
+    let (tell, told) = mpsc::channel();
+    let server = thread::spawn(move || {
+        serve_twice(&listener, &told, |first| Ok(SockRef::from(&first).set_linger(Some(Duration::ZERO))?))
+    });
+    let mut http = scene.client.http(at)?;
+    ensure!(http.exchange(&Request::get("/"))?.served_by() == Scene::owner(None));
+    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "first");
+    scene.other_pod.black_hole(PORT)?;
+    http.send(&Request::get("/").key(OTHER_KEY).wire())?;
+    wait_for("the head to be held", SOON, || (agent.counter("hold_dial").ok()? == 2).then_some(()))?;
+    tell.send(())?;
+    wait_for("the leg to be closed", SOON, || (agent.counter("parked_closed").ok()? == 1).then_some(()))?;
+    scene.other_pod.unfilter()?;
+    let response = http.response(&Request::get("/")).with_context(|| agent.explain())?;
+    ensure!(response.served_by() == Scene::owner(Some(OTHER_KEY)), "{}", response.served_by());
+    let response = http.exchange(&Request::get("/").key(KEY)).with_context(|| agent.explain())?;
+    ensure!(response.served_by() == "second", "{}", response.served_by());
+    server.join().map_err(|_| anyhow!("the server has panicked"))??;
+    agent.no_errors()
+}
+
 /// A fork resets a connection that others have served before: it is over, for them too.
 #[test]
 fn what_a_fork_resets_is_over_at_once_for_every_leg() -> Result<()> {
     let Some(scene) = Scene::open("reset-by-fork", BBR)? else { return Ok(()) };
     let agent = scene.agent()?;
-    for via in Via::ALL {
+    let (mut ending, rounds) = (Duration::ZERO, 3 * Via::ALL.len() as u32);
+    for via in Via::ALL.into_iter().cycle().take(rounds as usize) {
         let mut http = scene.client.http(scene.address(via))?;
         for key in [None, Some(OTHER_KEY), Some(KEY)] {
             http.exchange(&Request::get("/").maybe_key(key))?;
         }
+        let began = Instant::now();
         let end = http.exchange(&Request::get("/reset").key(KEY));
         ensure!(matches!(end, Err(HttpError::Reset)), "{end:?}");
         let gone = || [&scene.base, &scene.other].iter().all(|origin| origin.clients().is_empty()).then_some(());
         wait_for("the other legs to be reset", Duration::from_secs(2), gone).with_context(|| agent.explain())?;
+        ending += began.elapsed();
         ensure!(agent.flows()?["items"].as_array().is_some_and(Vec::is_empty), "it is shown as if it were alive");
     }
+    // Each round begins when the one before has ended: where nothing but the sweep, once a second, ended the legs, each would take a
+    // second.
+    ensure!(ending < Duration::from_millis(400) * rounds, "{ending:?} for {rounds} rounds\n{}", agent.explain());
     scene.isolated()?;
     agent.no_errors()
 }

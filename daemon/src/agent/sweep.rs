@@ -151,7 +151,13 @@ fn forget(shared: &Shared, conn: &Tuple, c: &Connection, heard: Heard) {
     if shared.maps.connections.find(conn).is_some_and(|now| now.isn != c.isn) {
         return;
     }
-    _ = shared.maps.connections.remove(conn);
+    // Or it begins at this very moment: then it is put back, before its SYN has been answered.
+    if let Ok(Some(now)) = shared.maps.connections.take(conn)
+        && now.isn != c.isn
+    {
+        _ = shared.maps.connections.add(conn, &now);
+        return;
+    }
     for direction in [0, 1] {
         _ = shared.maps.heads.remove(&HeadKey { conn: *conn, direction });
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use sidetrack_splice::abi::{
     LEGS,
     addr::Tuple,
-    record::{Connection, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET, STATE_PARKED},
+    record::{Connection, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET, RESP_RESET, STATE_PARKED},
 };
 
 /// What became of a held head whose leg nobody took.
@@ -28,6 +28,9 @@ pub(super) enum Untaken {
         "the connection was given up and its client reset: `sidetrack status` has a counter `reset_` that says why"
     )]
     GivenUp,
+    /// The owner has reset the connection.
+    #[error("the server that served the connection has reset it")]
+    Reset,
     /// The head was read again under other routes.
     #[error("the route has changed while it was dialled")]
     RouteChanged,
@@ -66,6 +69,7 @@ pub(super) fn over(c: &Connection) -> Option<Untaken> {
     match c.now.phase {
         PHASE_CLOSED => Some(Untaken::Closed),
         PHASE_RESET => Some(Untaken::GivenUp),
+        _ if c.resp.flags & RESP_RESET != 0 => Some(Untaken::Reset),
         _ => None,
     }
 }
@@ -86,6 +90,7 @@ pub(super) fn why(over: Over<'_>) -> Option<Untaken> {
         // Its client was reset because of the refusal.
         Some(_) if refused => Untaken::Late,
         Some(c) if c.now.phase == PHASE_RESET => Untaken::GivenUp,
+        Some(c) if c.resp.flags & RESP_RESET != 0 => Untaken::Reset,
         Some(_) if !current => Untaken::RouteChanged,
         Some(c) if c.now.phase == PHASE_HOLD && c.now.hold != hold && usize::from(c.now.held_slot) >= LEGS => {
             Untaken::Waits
@@ -164,6 +169,7 @@ mod tests {
         assert_eq!(changed(|c| c.isn = 5), Some(Untaken::Replaced));
         assert_eq!(changed(|c| c.now.phase = PHASE_CLOSED), Some(Untaken::Closed));
         assert_eq!(changed(|c| c.now.phase = PHASE_RESET), Some(Untaken::GivenUp));
+        assert_eq!(changed(|c| c.resp.flags = RESP_RESET), Some(Untaken::Reset));
         let hold = |c: &mut Connection| (c.now.phase, c.now.hold) = (PHASE_HOLD, HOLD + 1);
         assert_eq!(changed(hold), Some(Untaken::AskedAgain));
         let waits = |c: &mut Connection| {

@@ -2,16 +2,19 @@
 
 use std::{
     io,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use aya::maps::{HashMap, Map, MapData, MapError};
+use libbpf_rs::libbpf_sys;
 
 use crate::{state::maps::Record, wire::Wire};
 
 /// A hash map that any task may use: each call is one system call.
 #[derive(Debug)]
 pub struct Table<K: Record, V: Record> {
+    fd: OwnedFd,
     map: Mutex<HashMap<MapData, Wire<K>, Wire<V>>>,
 }
 
@@ -21,7 +24,11 @@ const NOEXIST: u64 = 1;
 impl<K: Record, V: Record> Table<K, V> {
     /// Takes a map of the loaded object.
     pub fn new(map: Map) -> Result<Self, MapError> {
-        Ok(Self { map: Mutex::new(HashMap::try_from(map)?) })
+        let fd = if let Map::HashMap(data) = &map { Some(data.fd().as_fd().try_clone_to_owned()?) } else { None };
+        let map = Mutex::new(HashMap::try_from(map)?);
+        // Other kinds of maps were refused one line above, but for LRU ones, of which the object has none.
+        let fd = fd.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        Ok(Self { fd, map })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<MapData, Wire<K>, Wire<V>>> {
@@ -54,6 +61,25 @@ impl<K: Record, V: Record> Table<K, V> {
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Removes, and returns what was there at that moment (`BPF_MAP_LOOKUP_AND_DELETE_ELEM`, of hash maps since Linux 5.14).
+    pub fn take(&self, key: &K) -> io::Result<Option<V>> {
+        let (key, mut value) = (key.as_bytes(), V::new_zeroed());
+        // SAFETY: the map's keys and values have these sizes, which was checked when it was made a `HashMap` of these types; any
+        // bytes are a value.
+        let result = unsafe {
+            libbpf_sys::bpf_map_lookup_and_delete_elem(
+                self.fd.as_raw_fd(),
+                key.as_ptr().cast(),
+                (&raw mut value).cast(),
+            )
+        };
+        match -result {
+            0 => Ok(Some(value)),
+            libc::ENOENT => Ok(None),
+            error => Err(io::Error::from_raw_os_error(error)),
         }
     }
 

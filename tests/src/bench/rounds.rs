@@ -17,8 +17,8 @@ pub fn run(cast: &Cast, loads: &[Measure], pace: Pace, rounds: u32) -> Result<Ta
     for round in 0..rounds {
         for &measure in loads {
             eprintln!("bench: round {} of {rounds}: {}", round + 1, measure.label());
-            for (condition, values) in one(cast, measure, pace, round)? {
-                for (quantity, value) in values {
+            for (condition, load) in one(cast, measure, pace, round)? {
+                for (quantity, value) in load.values() {
                     taken.entry((measure, quantity, condition)).or_default().push(value);
                 }
             }
@@ -27,8 +27,8 @@ pub fn run(cast: &Cast, loads: &[Measure], pace: Pace, rounds: u32) -> Result<Ta
     Ok(taken)
 }
 
-/// What one round gives of one load.
-fn one(cast: &Cast, measure: Measure, pace: Pace, round: u32) -> Result<Vec<(Condition, Vec<(Quantity, f64)>)>> {
+/// One round of a load under all of its conditions.
+fn one(cast: &Cast, measure: Measure, pace: Pace, round: u32) -> Result<BTreeMap<Condition, Load<'_>>> {
     cast.place_servers(measure.servers_cpu())?;
     let what = |condition: Condition| format!("{}, {}", measure.label(), condition.label());
     let mut loads = BTreeMap::new();
@@ -41,7 +41,7 @@ fn one(cast: &Cast, measure: Measure, pace: Pace, round: u32) -> Result<Vec<(Con
             load.slice(pace).with_context(|| what(condition))?;
         }
     }
-    Ok(loads.iter().map(|(condition, load)| (*condition, load.values())).collect())
+    Ok(loads)
 }
 
 /// Each turn begins with another condition, and every other one goes backwards: none always follows the same one.

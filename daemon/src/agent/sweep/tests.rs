@@ -241,3 +241,33 @@ async fn of_a_pod_whose_name_is_gone_nothing_is_forgotten_before_the_pod_is() {
     once(&scene.shared, &mut known, start + 101 * MINUTE);
     assert!(!scene.known(&conn));
 }
+
+#[tokio::test]
+async fn a_connection_that_begins_while_the_one_before_on_its_ports_is_forgotten_stays() {
+    let scene = Scene::open().await;
+    let conn = Tuple::new(SocketAddr::from(([10, 9, 0, 1], 40_000)), SocketAddr::from(([10, 9, 0, 2], 80)));
+    let (old, new) = (Connection { isn: 1, ..Connection::default() }, Connection { isn: 2, ..Connection::default() });
+    let both = std::sync::Barrier::new(2);
+    let connections = &scene.shared.maps.connections;
+    let mut lost = 0;
+    std::thread::scope(|scope| {
+        let begin = scope.spawn(|| {
+            for round in 0..20_000_u32 {
+                both.wait();
+                // At every moment of what the other does.
+                (0..round % 97 * 8).for_each(|_| std::hint::spin_loop());
+                connections.put(&conn, &new).expect("room");
+                both.wait();
+            }
+        });
+        for _ in 0..20_000 {
+            connections.put(&conn, &old).expect("room");
+            both.wait();
+            forget(&scene.shared, &conn, &old, Heard::All);
+            both.wait();
+            lost += u32::from(connections.find(&conn).is_none_or(|c| c.isn != new.isn));
+        }
+        begin.join().expect("it ends with its rounds");
+    });
+    assert_eq!(lost, 0);
+}
