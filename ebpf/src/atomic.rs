@@ -111,6 +111,19 @@ pub unsafe fn unchanged(p: *mut u64, generation: u64) -> bool {
     generation & 1 == 0 && is == generation
 }
 
+/// Waits until nobody writes what a generation guards; not for ever. Only for what comes once, and cannot be refused.
+///
+/// # Safety
+/// `p` is valid and aligned.
+#[inline(always)]
+pub unsafe fn settle(p: *const u64) {
+    let mut turns = 0;
+    // SAFETY: the caller's promise.
+    while turns < 256 && unsafe { p.read_volatile() } & 1 != 0 {
+        turns += 1;
+    }
+}
+
 /// Begins to write what a generation guards. False: somebody else has written since it was read, or is writing.
 ///
 /// # Safety

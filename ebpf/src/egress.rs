@@ -504,18 +504,29 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
     // It comes once: another CPU's step must not make it void, nor may that step go on with what is forgotten here.
     let mut tries = 0;
     let mut whole = false;
-    while out.state.phase != PHASE_CLOSED && out.state.phase != PHASE_RESET && tries < 4 {
+    let mut known = matches!(out.state.phase, PHASE_CLOSED | PHASE_RESET);
+    while !known && tries < 4 {
         tries += 1;
         // A CPU that changes the owner goes on with the record, and with the original leg's.
         whole = out.state.phase != PHASE_SWITCH;
         out.state.phase = PHASE_CLOSED;
         out.state.active = out.now;
-        if !commit(c, out) {
+        if commit(c, out) {
+            known = true;
+            if !whole || out.state.flags & CONN_DIVERTED != 0 {
+                ended(skb, out);
+            }
+        } else {
             whole = false;
+            // SAFETY: a map value.
+            unsafe { atomic::settle(&raw const (*c).generation) };
             look(c, out);
-        } else if !whole || out.state.flags & CONN_DIVERTED != 0 {
-            ended(skb, out);
+            known = matches!(out.state.phase, PHASE_CLOSED | PHASE_RESET);
         }
+    }
+    if !known {
+        // Who owns the connection is not certain. Whoever it is: what it says next, the client's kernel answers with another reset.
+        return STOLEN;
     }
     if out.state.flags & CONN_DIVERTED == 0 {
         // Where its number lies behind what was held, the baseline asks for it by an acknowledgement, and the client's kernel answers

@@ -11,7 +11,7 @@ use crate::{
         record::{
             CONN_DIVERTED, CONN_EXPECT, CONN_HELD, CONN_HTTP, CONN_PENDING, CONN_UPGRADE, ConnState, FRAMING_CHUNKED,
             FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, LEG_BASELINE, LEG_FORK, LEG_NONE, LegRef, PHASE_CLOSED,
-            PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN, RespState,
+            PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_FIN, RESP_RESET, RespState,
         },
     },
     seq,
@@ -324,8 +324,8 @@ pub enum Switchable {
 #[inline(always)]
 #[must_use]
 pub fn switchable(state: &ConnState, resp: &RespState, boundary: u64, acked: u64) -> Switchable {
-    // Behind its FIN there is nothing that the client would take.
-    let over = resp.flags & RESP_FIN != 0;
+    // Behind its FIN, or its reset, there is nothing that the client would take.
+    let over = resp.flags & (RESP_FIN | RESP_RESET) != 0;
     if over || resp.response.state == FRAMING_REST || resp.response.state == FRAMING_LOST {
         return Switchable::Never;
     }

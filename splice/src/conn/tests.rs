@@ -151,8 +151,10 @@ fn an_owner_changes_only_when_all_is_acknowledged_and_answered() {
         assert_eq!(switchable(&state, &resp, 1000, 700), Switchable::NotYet, "{resp:?}");
     }
     assert_eq!(switchable(&state, &good, 1000, 699), Switchable::NotYet, "the client has not got all of it");
-    let closed = RespState { flags: RESP_FIN, ..good };
-    assert_eq!(switchable(&state, &closed, 1000, 700), Switchable::Never, "the client gets nothing behind a FIN");
+    for flags in [RESP_FIN, RESP_RESET] {
+        let over = RespState { flags, ..good };
+        assert_eq!(switchable(&state, &over, 1000, 700), Switchable::Never, "the client gets nothing behind it");
+    }
     for framing in [FRAMING_REST, FRAMING_LOST] {
         let resp = RespState { response: Framing { state: framing, ..Framing::head(700) }, ..good };
         assert_eq!(switchable(&state, &resp, 1000, 700), Switchable::Never);

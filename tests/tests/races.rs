@@ -1,0 +1,316 @@
+//! Two processors work on one connection at one moment: the compiled programs run on both, thousands of times, at every distance in
+//! time, and what they leave is looked at.
+
+mod programs;
+
+use std::{
+    hint::spin_loop,
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use programs::{ACK, EGRESS, Flow, INGRESS, Kernel, PASS, Records, SERVICE, frame, on_cpu, run};
+use rstest::rstest;
+use sidetrack_splice::abi::{
+    addr::Tuple,
+    record::{
+        CONN_HELD, Connection, DIAL_READY, Dial, FRAMING_HEAD, LEG_FORK, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD,
+        PHASE_WATCH, RESP_RESET, STATE_OWNER, STATE_PARKED,
+    },
+    route::{ROUTE_FORK, Route, RouteKey},
+};
+use sidetrack_tests::gate::{Need, open};
+
+const FIN: u8 = 1;
+const RST: u8 = 4;
+
+/// Races of each kind.
+const ROUNDS: u32 = 20_000;
+/// A packet that the programs have taken away (`TC_ACT_REDIRECT`, to nowhere); one to a fork is redirected as well.
+const STOLEN: i32 = 7;
+/// The longest head start of one processor, in turns of a spinning loop: longer than a program runs.
+const AHEAD: u32 = 400;
+
+const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n";
+const KEYED: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\nbaggage: sidetrack=pr-1\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+/// The fork's leg.
+const SLOT: u8 = 1;
+/// Next numbers of that leg when it is made: what its backend expects, and what it sends.
+const LEG: (u32, u32) = (5000, 0xffff_ffe0);
+
+/// A connection that a fork has served and the baseline serves again: the fork's leg is parked.
+struct Stage {
+    kernel: Kernel,
+    legs: Records<{ size_of::<Tuple>() }, { size_of::<Leg>() }>,
+    /// The connection as its client sees it.
+    flow: Flow,
+    /// The same as the baseline sees it, which knows nothing of what a fork has served.
+    base: Flow,
+    /// Names of the baseline's leg and of the fork's, and what stood there.
+    names: [Tuple; 2],
+    before: (Connection, [Leg; 2]),
+}
+
+/// What stands in the maps behind a race.
+struct After {
+    c: Connection,
+    base: Leg,
+    fork: Leg,
+}
+
+impl Stage {
+    fn open(v6: bool) -> Result<Option<Self>> {
+        if !open(&[Need::Lab]) {
+            return Ok(None);
+        }
+        let mut kernel = Kernel::load()?;
+        let mut routes: Records<{ size_of::<RouteKey>() }, { size_of::<Route>() }> =
+            Records::take(&mut kernel.object, "routes")?;
+        let mut dials: Records<{ size_of::<Tuple>() }, { size_of::<Dial>() }> =
+            Records::take(&mut kernel.object, "dials")?;
+        let mut legs = Records::take(&mut kernel.object, "legs")?;
+        let mut key = [0; 64];
+        key[..4].copy_from_slice(b"pr-1");
+        routes.put(&RouteKey { service: SERVICE, key }, &Route { id: 7, version: 1, kind: ROUTE_FORK, flags: 0 })?;
+
+        let mut flow = kernel.open(v6)?;
+        kernel.send(&mut flow, PLAIN)?;
+        kernel.answer(&mut flow, OK)?;
+        let mut base = flow.clone();
+        let fork: SocketAddr = if v6 { "[fd00::12]:8080" } else { "10.99.0.12:8080" }.parse()?;
+        kernel.watch(fork)?;
+        let conn = flow.conn();
+        let name = Tuple::new(SocketAddr::new(flow.client.ip(), 40_000), fork);
+        run(&kernel.object, EGRESS, &flow.request(ACK, KEYED))?;
+        let held = kernel.connection(&flow)?;
+        ensure!(held.now.phase == PHASE_HOLD, "the head is held: {:?}", held.now);
+        let leg = Leg {
+            conn,
+            slot: SLOT,
+            kind: LEG_FORK,
+            state: STATE_PARKED,
+            moved: 1,
+            rcv_nxt: LEG.0,
+            snd_nxt: LEG.1,
+            isn: held.isn,
+            version: 1,
+            route: 7,
+            ..Leg::default()
+        };
+        legs.put(&name, &leg)?;
+        let leg = LegRef {
+            remote: name.remote,
+            remote_port: name.remote_port,
+            local_port: name.local_port,
+            route: 7,
+            version: 1,
+            kind: LEG_FORK,
+            ..LegRef::default()
+        };
+        let slot = u32::from(SLOT);
+        dials.put(&conn, &Dial { hold: held.now.hold, status: DIAL_READY, slot, leg, ..Dial::default() })?;
+        kernel.send(&mut flow, KEYED)?;
+        ensure!(kernel.connection(&flow)?.now.owner == SLOT, "the fork's leg is taken");
+        let answer = frame(fork, name.local_addr(), LEG.1, LEG.0 + KEYED.len() as u32, ACK, OK);
+        ensure!(run(&kernel.object, INGRESS, &answer)? == PASS, "the fork's answer passes");
+        flow.answered += OK.len() as u32;
+        kernel.send(&mut flow, PLAIN)?;
+        base.sent += PLAIN.len() as u32;
+        kernel.answer(&mut base, OK)?;
+        flow.answered += OK.len() as u32;
+
+        let c = kernel.connection(&flow)?;
+        let find = |name: &Tuple| legs.find(name)?.context("a leg");
+        let before = (c, [find(&conn)?, find(&name)?]);
+        let stage = Self { kernel, legs, flow, base, names: [conn, name], before };
+        let After { c, base, fork } = stage.after()?;
+        ensure!((c.now.owner, c.now.phase) == (0, PHASE_WATCH), "{:?}", c.now);
+        ensure!((base.state, fork.state) == (STATE_OWNER, STATE_PARKED), "{base:?} {fork:?}");
+        Ok(Some(stage))
+    }
+
+    fn after(&self) -> Result<After> {
+        after(&self.kernel.connections, &self.legs, &self.names)
+    }
+
+    /// Runs two programs, each on its frame and its processor, at one moment; again and again, from the same beginning. `judge`
+    /// gets their verdicts, and what they have left.
+    fn race(
+        &mut self,
+        (first, one): (&str, &[u8]),
+        (second, other): (&str, &[u8]),
+        mut judge: impl FnMut([i32; 2], &After) -> Result<()>,
+    ) -> Result<()> {
+        let Self { kernel: Kernel { object, connections, .. }, legs, names, before, .. } = self;
+        let (object, (c, both)) = (&*object, &*before);
+        let (turn, taken, verdict, over) =
+            (AtomicU32::new(0), AtomicU32::new(0), AtomicI32::new(0), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let helper = scope.spawn(|| -> Result<()> {
+                // Where there is one processor alone, the two take turns.
+                on_cpu(1).or_else(|_| on_cpu(0))?;
+                for round in 1..=ROUNDS {
+                    spin_until(|| turn.load(Ordering::SeqCst) == round || over.load(Ordering::SeqCst));
+                    if over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    (0..round.wrapping_mul(7) % AHEAD).for_each(|_| spin_loop());
+                    verdict.store(run(object, second, other)?, Ordering::SeqCst);
+                    taken.store(round, Ordering::SeqCst);
+                }
+                Ok(())
+            });
+            let judged = (1..=ROUNDS).try_for_each(|round| {
+                for (name, leg) in names.iter().zip(both) {
+                    legs.put(name, leg)?;
+                }
+                connections.put(&names[0], c)?;
+                turn.store(round, Ordering::SeqCst);
+                (0..AHEAD / 2).for_each(|_| spin_loop());
+                let mine = run(object, first, one)?;
+                spin_until(|| taken.load(Ordering::SeqCst) == round || helper.is_finished());
+                ensure!(taken.load(Ordering::SeqCst) == round, "the other processor has stopped");
+                let verdicts = [mine, verdict.load(Ordering::SeqCst)];
+                let after = after(connections, legs, names)?;
+                judge(verdicts, &after).with_context(|| {
+                    format!(
+                        "round {round}: {verdicts:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+                        after.c.now, after.c.resp, after.base, after.fork
+                    )
+                })
+            });
+            over.store(true, Ordering::SeqCst);
+            helper.join().map_err(|_| anyhow!("the other processor has panicked"))?.and(judged)
+        })
+    }
+}
+
+fn after<const C: usize, const L: usize, const K: usize>(
+    connections: &Records<K, C>,
+    legs: &Records<K, L>,
+    [base, fork]: &[Tuple; 2],
+) -> Result<After> {
+    let find = |name: &Tuple| legs.find(name)?.context("a leg was lost");
+    Ok(After { c: connections.find(base)?.context("the connection was lost")?, base: find(base)?, fork: find(fork)? })
+}
+
+fn spin_until(done: impl Fn() -> bool) {
+    for n in 0_u32.. {
+        if done() {
+            break;
+        }
+        if n % 4096 == 4095 {
+            thread::yield_now();
+        }
+        spin_loop();
+    }
+}
+
+impl After {
+    /// The keyed head has gone to the fork, whole.
+    fn switched(&self, before: &Connection) -> Result<bool> {
+        let (c, head) = (&self.c, before.now.request.pos);
+        ensure!(c.now.flags & CONN_HELD == 0, "the flag of a switch was left");
+        if c.now.owner == 0 {
+            ensure!((self.base.state, self.fork.state) == (STATE_OWNER, STATE_PARKED), "legs of no switch");
+            ensure!((c.now.next, c.now.request.pos, c.now.asked) == (head, head, before.now.asked), "it has passed");
+            return Ok(false);
+        }
+        let behind = head + KEYED.len() as u64;
+        ensure!((self.base.state, self.fork.state) == (STATE_PARKED, STATE_OWNER), "legs of a switch");
+        ensure!((c.now.next, c.now.request.pos, c.now.asked) == (behind, behind, before.now.asked + 1), "not once");
+        ensure!((c.now.switched, c.now.phase) == (head, PHASE_WATCH), "a switch that was not ended");
+        Ok(true)
+    }
+}
+
+/// What the old owner says is either from before the switch, and then there is none, or it stays away from the client. Where each
+/// gives way to the other, both come again.
+#[rstest]
+fn an_old_owner_never_speaks_into_a_switch(
+    #[values(false, true)] v6: bool,
+    #[values((ACK, &b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nlate"[..]), (ACK | FIN, &b""[..]), (ACK | RST, &b""[..]))]
+    (flags, payload): (u8, &[u8]),
+) -> Result<()> {
+    let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
+    let (head, late) = (stage.flow.request(ACK, KEYED), stage.base.response(flags, payload));
+    let before = stage.before.0;
+    let (mut switches, mut words) = (0, 0);
+    stage.race((EGRESS, &head), (INGRESS, &late), |[_, said], after| {
+        let (switched, said) = (after.switched(&before)?, said == PASS);
+        ensure!(!(switched && said), "the client heard the old owner, and the fork got its request");
+        if flags & RST != 0 {
+            ensure!(said == (after.c.resp.flags & RESP_RESET != 0), "a reset is noted where the client hears it");
+        }
+        switches += u32::from(switched);
+        words += u32::from(said);
+        Ok(())
+    })?;
+    ensure!(switches > 0 && words > 0, "no race: {switches} switches, {words} times the old owner");
+    Ok(())
+}
+
+/// A head and its retransmission: one of them is the switch.
+#[rstest]
+fn a_head_goes_to_its_fork_once(#[values(false, true)] v6: bool) -> Result<()> {
+    let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
+    let (head, before) = (stage.flow.request(ACK, KEYED), stage.before.0);
+    stage.race((EGRESS, &head), (EGRESS, &head), |_, after| {
+        ensure!(after.switched(&before)?, "nobody has got it");
+        Ok(())
+    })
+}
+
+/// The client's reset goes to who owns the connection when it is over.
+#[rstest]
+fn a_clients_reset_ends_a_switch_or_what_comes_of_it(#[values(false, true)] v6: bool) -> Result<()> {
+    let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
+    let (head, reset) = (stage.flow.request(ACK, KEYED), stage.flow.request(RST | ACK, b""));
+    let (mut base, mut fork) = (0, 0);
+    stage.race((EGRESS, &head), (EGRESS, &reset), |[_, verdict], after| {
+        let states = (after.base.state, after.fork.state);
+        ensure!(after.c.now.phase == PHASE_CLOSED || verdict == STOLEN, "it was passed on and not noted");
+        match after.c.now.owner {
+            0 => ensure!(states == (STATE_OWNER, STATE_PARKED), "legs of no switch"),
+            _ => ensure!(states == (STATE_PARKED, STATE_OWNER), "legs of a switch"),
+        }
+        *(if after.c.now.owner == 0 { &mut base } else { &mut fork }) += 1;
+        Ok(())
+    })?;
+    ensure!(base > 0 && fork > 0, "no race: {base} and {fork}");
+    Ok(())
+}
+
+/// The head of a response and its body: in whatever order they are read, the response has come to its end when both have passed.
+#[rstest]
+fn two_segments_of_a_response_are_never_mixed_up(#[values(false, true)] v6: bool) -> Result<()> {
+    let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
+    let (ask, head) = (stage.flow.request(ACK, PLAIN), &b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nHTTP"[..]);
+    run(&stage.kernel.object, EGRESS, &ask)?;
+    stage.before.0 = stage.kernel.connection(&stage.flow)?;
+    stage.base.sent += PLAIN.len() as u32;
+    let first = stage.base.response(ACK, head);
+    stage.base.answered += head.len() as u32;
+    let second = stage.base.response(ACK, b"/1.1 ");
+    let (before, mut orders) = (stage.before.0, [0; 2]);
+    stage.race((INGRESS, &first), (INGRESS, &second), |verdicts, after| {
+        let (resp, start) = (&after.c.resp, before.resp.next);
+        let passed = verdicts.map(|verdict| verdict == PASS);
+        let framing = (resp.response.state, resp.response.pos, resp.answered - before.resp.answered);
+        let ends = (FRAMING_HEAD, start + head.len() as u64 + 5, 1);
+        let seen = match passed {
+            [true, true] => (ends, ends.1),
+            [true, false] => (ends, start + head.len() as u64),
+            // What is not in order waits for what was before it.
+            [false, _] => ((FRAMING_HEAD, start, 0), start),
+        };
+        ensure!((framing, resp.next) == seen, "{framing:?}, not {seen:?}");
+        orders[usize::from(passed[1])] += 1;
+        Ok(())
+    })?;
+    ensure!(orders.iter().all(|&n| n > 0), "no race: {orders:?}");
+    Ok(())
+}
