@@ -7,6 +7,7 @@ pub mod cold;
 pub mod config;
 pub mod document;
 pub mod names;
+mod netlink;
 pub mod pods;
 pub mod preflight;
 pub mod routes;

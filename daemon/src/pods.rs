@@ -4,7 +4,7 @@
 //! - [`Netns`] runs code inside a namespace without holding it alive.
 //! - [`Registry`] keeps two pods with one address apart.
 //! - `ends` says whether a namespace still has its end of a TCP connection.
-//! - `asker` is netlink, for `netlink` (links, addresses, routes) and `ends`.
+//! - `rtnetlink` reads links, addresses and routes.
 //!
 //! ```text
 //! scan (names -> namespaces) ─┬─ follow (one task each: links, addresses, routes) ─┐
@@ -12,15 +12,14 @@
 //!                                                                                  ┘
 //! ```
 
-mod asker;
 mod ends;
 mod follow;
 mod ledger;
-mod netlink;
 mod netns;
 mod pod;
 pub(crate) mod ready;
 mod registry;
+mod rtnetlink;
 mod scan;
 mod watch;
 

@@ -10,10 +10,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    netlink::{self, Snapshot},
     netns::{Netns, NetnsId},
     pod::{Outcome, Pod},
     ready::register,
+    rtnetlink::{self, Snapshot},
 };
 
 /// What a follower tells.
@@ -61,7 +61,7 @@ async fn rounds(
                 } else if attached {
                     sleep(BURST).await;
                 }
-                netlink::drain(monitor.get_ref());
+                rtnetlink::drain(monitor.get_ref());
             }
             _ => sleep(AGAIN).await,
         }
@@ -72,7 +72,7 @@ async fn rounds(
 async fn read(netns: &Netns, monitor: &mut Option<AsyncFd<OwnedFd>>) -> Result<Snapshot, String> {
     let fresh = monitor.is_none();
     let work = move || -> io::Result<_> {
-        let monitor = if fresh { Some(netlink::monitor()?) } else { None };
+        let monitor = if fresh { Some(rtnetlink::monitor()?) } else { None };
         Ok((monitor, Snapshot::read()?))
     };
     let (opened, snapshot) =

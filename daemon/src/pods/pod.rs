@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
-use super::netlink::Snapshot;
+use super::rtnetlink::Snapshot;
 use super::{netns::Netns, netns::NetnsId, registry::Conflict};
 
 /// The interface of a pod's default route: the programs attach here.

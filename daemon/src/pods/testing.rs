@@ -15,7 +15,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use super::{Pod, netlink::Snapshot, netns::Netns};
+use super::{Pod, netns::Netns, rtnetlink::Snapshot};
 
 /// A directory of namespaces, a tmpfs of its own. All is gone when it is dropped.
 pub(crate) struct Lab(PathBuf);

@@ -12,10 +12,8 @@ use nix::{
     sys::socket::SockProtocol,
 };
 
-use super::{
-    super::asker::{Ask, Asker},
-    EndsError, family,
-};
+use super::{EndsError, family};
+use crate::netlink::{Ask, Asker};
 
 /// `SOCK_DIAG_BY_FAMILY`, of question and answer.
 const BY_FAMILY: u16 = 20;

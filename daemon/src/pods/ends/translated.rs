@@ -9,10 +9,8 @@ use std::{
 
 use nix::{libc, sys::socket::SockProtocol};
 
-use super::{
-    super::asker::{Ask, Asker},
-    family,
-};
+use super::family;
+use crate::netlink::{Ask, Asker};
 
 /// `IPCTNL_MSG_CT_GET` and `IPCTNL_MSG_CT_NEW` of subsystem `NFNL_SUBSYS_CTNETLINK`.
 const GET: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 1;

@@ -14,7 +14,7 @@ use nix::{
     sys::socket::{MsgFlags, SockFlag, SockProtocol, recv},
 };
 
-use super::asker::{Ask, Asker, open, u16_at, u32_at};
+use crate::netlink::{Ask, Asker, open, u16_at, u32_at};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Asking the kernel by netlink: one message out, all of its answers in.
+//! Netlink: one message out, all of its answers in.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use nix::{
 };
 
 /// Opens a netlink socket, which hears of these groups. It belongs to the namespace that it is opened in, and keeps it alive.
-pub(super) fn open(protocol: SockProtocol, flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
+pub(crate) fn open(protocol: SockProtocol, flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Netlink, SockType::Raw, flags | SockFlag::SOCK_CLOEXEC, protocol)?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(fd)
@@ -23,7 +23,7 @@ pub(super) fn open(protocol: SockProtocol, flags: SockFlag, groups: u32) -> io::
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// All that there is.
     List,
     /// One thing. That there is none is an error, mostly `ENOENT`.
@@ -32,7 +32,7 @@ pub(super) enum Ask {
 
 /// What was answered.
 #[derive(Debug)]
-pub(super) struct Answers<T> {
+pub(crate) struct Answers<T> {
     pub found: Vec<T>,
     /// A change came in between (`NLM_F_DUMP_INTR`): entries may be missing, or there twice.
     pub torn: bool,
@@ -40,7 +40,7 @@ pub(super) struct Answers<T> {
 
 /// A netlink socket and its place in the conversation.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(crate) struct Asker {
     fd: OwnedFd,
     seq: u32,
     buffer: Vec<u8>,
@@ -129,12 +129,12 @@ fn batch<T>(
 }
 
 /// A number in the machine's byte order.
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 /// A number in the machine's byte order.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 

@@ -1,8 +1,6 @@
 //! Two processors work on one connection at one moment: the compiled programs run on both, thousands of times, at every distance in
 //! time, and what they leave is looked at.
 
-mod programs;
-
 use std::{
     hint::spin_loop,
     net::SocketAddr,
@@ -10,8 +8,8 @@ use std::{
     thread,
 };
 
+use crate::kernel::{ACK, EGRESS, Flow, INGRESS, Kernel, PASS, Records, SERVICE, frame, on_cpu, run};
 use anyhow::{Context as _, Result, anyhow, ensure};
-use programs::{ACK, EGRESS, Flow, INGRESS, Kernel, PASS, Records, SERVICE, frame, on_cpu, run};
 use rstest::rstest;
 use sidetrack_splice::abi::{
     addr::Tuple,
@@ -227,22 +225,41 @@ impl After {
     }
 }
 
+/// What an owner may say unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    Answer,
+    Fin,
+    Reset,
+}
+
+impl Late {
+    /// Flags and payload.
+    fn segment(self) -> (u8, &'static [u8]) {
+        match self {
+            Self::Answer => (ACK, b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nlate"),
+            Self::Fin => (ACK | FIN, b""),
+            Self::Reset => (ACK | RST, b""),
+        }
+    }
+}
+
 /// What the old owner says is either from before the switch, and then there is none, or it stays away from the client. Where each
 /// gives way to the other, both come again.
 #[rstest]
 fn an_old_owner_never_speaks_into_a_switch(
     #[values(false, true)] v6: bool,
-    #[values((ACK, &b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nlate"[..]), (ACK | FIN, &b""[..]), (ACK | RST, &b""[..]))]
-    (flags, payload): (u8, &[u8]),
+    #[values(Late::Answer, Late::Fin, Late::Reset)] late: Late,
 ) -> Result<()> {
     let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
-    let (head, late) = (stage.flow.request(ACK, KEYED), stage.base.response(flags, payload));
+    let (flags, payload) = late.segment();
+    let (head, segment) = (stage.flow.request(ACK, KEYED), stage.base.response(flags, payload));
     let before = stage.before.0;
     let (mut switches, mut words) = (0, 0);
-    stage.race((EGRESS, &head), (INGRESS, &late), |[_, said], after| {
+    stage.race((EGRESS, &head), (INGRESS, &segment), |[_, said], after| {
         let (switched, said) = (after.switched(&before)?, said == PASS);
         ensure!(!(switched && said), "the client heard the old owner, and the fork got its request");
-        if flags & RST != 0 {
+        if late == Late::Reset {
             ensure!(said == (after.c.resp.flags & RESP_RESET != 0), "a reset is noted where the client hears it");
         }
         switches += u32::from(switched);

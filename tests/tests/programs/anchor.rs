@@ -1,11 +1,9 @@
 //! The compiled kernel programs read heads and chunked bodies as the native code does: each head of the corpus goes
 //! through egress or ingress by test runs, and what they leave in their maps is compared.
 
-mod programs;
-
+use crate::kernel::{Kernel, SEGMENT};
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::PerCpuArray;
-use programs::{Kernel, SEGMENT};
 use sidetrack_splice::{
     abi::{
         config::{CARRIERS, Config},

@@ -1,0 +1,6 @@
+//! The compiled kernel programs by themselves, on made frames.
+
+mod anchor;
+mod full;
+mod kernel;
+mod races;
