@@ -7,8 +7,8 @@ use sidetrack_splice::{
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_HELD, CONN_PENDING, Connection, OPT_TIMESTAMP, PHASE_CLOSED,
-            PHASE_HOLD, PHASE_RESET, PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
+            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_HELD, CONN_PENDING, Connection, OPT_TIMESTAMP, PHASE_HOLD,
+            PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
     conn::{HELD_MAX, Held, Place, Want},
@@ -18,16 +18,17 @@ use sidetrack_splice::{
 
 use crate::{
     atomic,
-    count::{self, count},
+    count::count,
     decide,
+    ends::{ended, give_up, reset_by_client},
     forward::{self, GONE},
     hold, legs,
     long::is_long,
     maps::{self, CONNECTIONS, DIALS, HEADS, OUTWARD, Out},
-    mem, open, options, plain,
+    open, options, plain,
     requests::requests,
     skb::{self, PASS, STOLEN},
-    turn,
+    step::{FORWARD, GIVE_UP, PASS_ON, SWITCH, commit, look, mark},
 };
 
 /// Decides about one packet that the pod sends.
@@ -136,61 +137,11 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     if next == GIVE_UP { give_up(skb, c) } else { next }
 }
 
-/// Not verdicts but what comes next: the leg in `Out::slot` becomes the owner.
-const SWITCH: i32 = -101;
-/// The owner gets the segment.
-const PASS_ON: i32 = -102;
-/// The leg in `Out::slot` gets the segment.
-const FORWARD: i32 = -105;
-/// The client is reset, because of `Out::reason`.
-const GIVE_UP: i32 = -103;
-
 /// The client is reset next.
 #[inline(always)]
 fn reset(out: &mut Out, reason: Reason) -> i32 {
     out.reason = reason as u32;
     GIVE_UP
-}
-
-/// Copies the connection's state: the decision is taken on the copy.
-#[inline(always)]
-fn look(c: *const Connection, out: &mut Out) {
-    // SAFETY: a map value; what was copied is checked at commit.
-    out.generation = unsafe { atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state) };
-}
-
-/// Commits the decision's state if nobody else has changed the connection since it was copied.
-#[inline(always)]
-fn commit(c: *mut Connection, out: &mut Out) -> bool {
-    // SAFETY: a map value; its state is written between claim and publication.
-    unsafe {
-        if !atomic::claim(&raw mut (*c).generation, out.generation) {
-            count(Reason::Busy);
-            return false;
-        }
-        mem::copy(&raw mut (*c).now, &raw const out.state);
-        atomic::publish(&raw mut (*c).generation);
-    }
-    out.generation += 2;
-    true
-}
-
-/// Writes the phase and [`CONN_HELD`] alone, where nobody else has changed the connection since it was copied: until its owner has
-/// changed, the head in hand has not gone on, and may be read again.
-#[inline(always)]
-fn mark(c: *mut Connection, out: &mut Out, phase: u8, held: u32) -> bool {
-    // SAFETY: a map value; its state is written between claim and publication.
-    unsafe {
-        if !atomic::claim(&raw mut (*c).generation, out.generation) {
-            count(Reason::Busy);
-            return false;
-        }
-        (*c).now.phase = phase;
-        (*c).now.flags = (*c).now.flags & !CONN_HELD | held;
-        atomic::publish(&raw mut (*c).generation);
-    }
-    out.generation += 2;
-    true
 }
 
 // The functions below are global: the verifier checks each by itself, once, and not every way through all of them (a million
@@ -452,92 +403,4 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         unsafe { legs::enter(leg, STATE_OWNER) };
     }
     STOLEN
-}
-
-/// The client will end no head any more: what was gathered of one goes at once, what else there is the agent ends.
-#[inline(always)]
-fn ended(skb: *mut __sk_buff, out: &Out) {
-    if out.state.partial != 0 {
-        let _ = HEADS.remove(&out.key);
-    }
-    hold::gone(skb, &out.key.conn, out.service);
-}
-
-/// Gives the connection up: the client is reset, and the agent resets the legs.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn give_up(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
-    let Some(out) = maps::out() else { return PASS };
-    if c.is_null() {
-        return PASS;
-    }
-    out.now = skb::now();
-    if out.state.phase != PHASE_RESET {
-        out.state.phase = PHASE_RESET;
-        out.state.flags &= !CONN_HELD;
-        out.state.active = out.now;
-        // What was decided on a state that another CPU has changed meanwhile is void.
-        if !commit(c, out) {
-            return STOLEN;
-        }
-        // The agent resets what has a record: without one the baseline would wait for the rest of its request.
-        // SAFETY: a map value, one field.
-        let answered = unsafe { (*c).server.mss != 0 };
-        if out.state.flags & CONN_DIVERTED == 0 && answered && !open::original(c, &out.key.conn, out.now, 0) {
-            count(Reason::ErrMap);
-        }
-        ended(skb, out);
-    }
-    count::number(out.reason);
-    turn::reset_client(skb)
-}
-
-/// The client resets the connection.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
-    let Some(out) = maps::out() else { return PASS };
-    if c.is_null() {
-        return PASS;
-    }
-    out.now = skb::now();
-    // It comes once: another CPU's step must not make it void, nor may that step go on with what is forgotten here.
-    let mut tries = 0;
-    let mut whole = false;
-    let mut known = matches!(out.state.phase, PHASE_CLOSED | PHASE_RESET);
-    while !known && tries < 4 {
-        tries += 1;
-        // A CPU that changes the owner goes on with the record, and with the original leg's.
-        whole = out.state.phase != PHASE_SWITCH;
-        out.state.phase = PHASE_CLOSED;
-        out.state.active = out.now;
-        if commit(c, out) {
-            known = true;
-            if !whole || out.state.flags & CONN_DIVERTED != 0 {
-                ended(skb, out);
-            }
-        } else {
-            whole = false;
-            // SAFETY: a map value.
-            unsafe { atomic::settle(&raw const (*c).generation) };
-            look(c, out);
-            known = matches!(out.state.phase, PHASE_CLOSED | PHASE_RESET);
-        }
-    }
-    if !known {
-        // Who owns the connection is not certain. Whoever it is: what it says next, the client's kernel answers with another reset.
-        return STOLEN;
-    }
-    if out.state.flags & CONN_DIVERTED == 0 {
-        // Where its number lies behind what was held, the baseline asks for it by an acknowledgement, and the client's kernel answers
-        // with another (RFC 5961, section 3.2): both pass. A record that stays is the agent's to remove.
-        if whole {
-            count(Reason::ClosedPlain);
-            open::forget(c, &mut out.key);
-        }
-        return PASS;
-    }
-    count(Reason::ClosedLegs);
-    out.slot = u32::from(out.state.owner);
-    FORWARD
 }

@@ -15,6 +15,7 @@ mod atomic;
 mod count;
 mod decide;
 mod egress;
+mod ends;
 mod forward;
 mod hold;
 mod ingress;
@@ -29,6 +30,7 @@ mod replies;
 mod requests;
 mod scan;
 mod skb;
+mod step;
 mod turn;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};

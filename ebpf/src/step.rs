@@ -1,0 +1,58 @@
+//! One step on a connection at egress: its state is copied, the decision is taken on the copy, and committed if nobody else has
+//! changed the connection meanwhile.
+
+use sidetrack_splice::abi::{
+    reason::Reason,
+    record::{CONN_HELD, ConnState, Connection},
+};
+
+use crate::{atomic, count::count, maps::Out, mem};
+
+/// Not verdicts but what comes next: the leg in `Out::slot` becomes the owner.
+pub const SWITCH: i32 = -101;
+/// The owner gets the segment.
+pub const PASS_ON: i32 = -102;
+/// The leg in `Out::slot` gets the segment.
+pub const FORWARD: i32 = -105;
+/// The client is reset, because of `Out::reason`.
+pub const GIVE_UP: i32 = -103;
+
+/// Copies the connection's state.
+#[inline(always)]
+pub fn look(c: *const Connection, out: &mut Out) {
+    // SAFETY: a map value; what was copied is checked at commit.
+    out.generation = unsafe { atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state) };
+}
+
+/// Writes to the connection's state, if nobody else has changed it since it was copied. False, and counted: somebody has.
+#[inline(always)]
+fn claimed(c: *mut Connection, out: &mut Out, write: impl FnOnce(*mut ConnState, &Out)) -> bool {
+    // SAFETY: a map value; its state is written between claim and publication.
+    unsafe {
+        if !atomic::claim(&raw mut (*c).generation, out.generation) {
+            count(Reason::Busy);
+            return false;
+        }
+        write(&raw mut (*c).now, out);
+        atomic::publish(&raw mut (*c).generation);
+    }
+    out.generation += 2;
+    true
+}
+
+/// Commits the state that was decided on.
+#[inline(always)]
+pub fn commit(c: *mut Connection, out: &mut Out) -> bool {
+    // SAFETY: two states, and nobody else writes either.
+    claimed(c, out, |now, out| unsafe { mem::copy(now, &raw const out.state) })
+}
+
+/// Writes the phase and [`CONN_HELD`] alone: until its owner has changed, the head in hand has not gone on, and may be read again.
+#[inline(always)]
+pub fn mark(c: *mut Connection, out: &mut Out, phase: u8, held: u32) -> bool {
+    // SAFETY: a state that nobody else writes.
+    claimed(c, out, |now, _| unsafe {
+        (*now).phase = phase;
+        (*now).flags = (*now).flags & !CONN_HELD | held;
+    })
+}
