@@ -58,7 +58,7 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     // A held frame that the agent sends again belongs to a connection that was steered. Where that has been forgotten
     // meanwhile, it is nobody's: the baseline would take it for the client's.
     let unknown = if mark == MARK_REPLAY { STOLEN } else { PASS };
-    let Some(out) = skb::read::<true, _>(skb, maps::out) else { return unknown };
+    let Some(out) = skb::read::<true, _>(skb, maps::out, |_| {}) else { return unknown };
     let flags = out.packet.flags;
     if flags & flag::SYN != 0 {
         return if flags & flag::ACK == 0 { open::syn(skb) } else { PASS };

@@ -20,7 +20,7 @@ use crate::{
     count::count,
     hold,
     maps::{self, CONNECTIONS, INWARD, In, LEGS},
-    mem, open, options, plain, replies,
+    mem, open, options, plain, quote, replies,
     skb::{self, PASS, SHOT},
     turn,
 };
@@ -32,7 +32,9 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
         skb::set_mark(skb, 0);
         return PASS;
     }
-    let Some(w) = skb::read::<false, _>(skb, maps::incoming) else { return PASS };
+    let Some(w) = skb::read::<false, _>(skb, maps::incoming, |protocol| quote::translate(skb, protocol)) else {
+        return PASS;
+    };
     skb::inbound(&mut w.leg, &w.packet);
     let connection = CONNECTIONS.get_ptr_mut(&w.leg);
     if let Some(c) = connection {

@@ -26,6 +26,7 @@ mod mem;
 mod open;
 mod options;
 mod plain;
+mod quote;
 mod replies;
 mod requests;
 mod scan;

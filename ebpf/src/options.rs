@@ -89,7 +89,7 @@ pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags
             }
             i += 1;
         }
-        if !skb::fix_options(skb, tcp_at, diff.sum()) {
+        if !skb::fix_checksum(skb, tcp_at + 16, diff.sum()) {
             return -1;
         }
     }
@@ -185,5 +185,5 @@ fn restamp(skb: *mut __sk_buff, p: &Packet, leg: &Leg, inward: bool, at: u32, w:
     diff.word(w[2], new[2]);
     let diff = diff.sum();
     // The original leg's own clock is the client's view, mostly.
-    (diff == 0 || (skb::store(skb, at - 4, &new, 0) && skb::fix_options(skb, p.tcp_at, diff))).then_some(())
+    (diff == 0 || (skb::store(skb, at - 4, &new, 0) && skb::fix_checksum(skb, p.tcp_at + 16, diff))).then_some(())
 }

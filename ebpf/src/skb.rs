@@ -114,11 +114,12 @@ fn known(addr: &Addr, port: u16) -> bool {
 /// Reads the headers into scratch memory; nothing for what is nobody's business: not TCP, an address that nothing is known of, IP
 /// options, extension headers, fragments. `OUT`: the pod sends it, the other side is the destination.
 ///
-/// The scratch memory is looked up last: most packets need none.
+/// The scratch memory is looked up last: most packets need none. `other` is told of another protocol than TCP.
 #[inline(always)]
 pub fn read<const OUT: bool, S: AsMut<Packet>>(
     skb: *mut __sk_buff,
     scratch: impl Fn() -> Option<&'static mut S>,
+    other: impl Fn(u8),
 ) -> Option<&'static mut S> {
     const V4: usize = ETH as usize;
     const V6: usize = ETH as usize;
@@ -141,7 +142,11 @@ pub fn read<const OUT: bool, S: AsMut<Packet>>(
         let (addr, port) = if OUT { (w[4], high(w[5])) } else { (w[3], low(w[5])) };
         // Where there are options, the word at the ports' place is not theirs.
         let plain = u32::from_be(w[0]) >> 24 == 0x45;
-        if !tcp || (plain && !known(&Addr::v4(addr), port)) {
+        if !tcp {
+            other((u32::from_be(w[2]) >> 16) as u8);
+            return None;
+        }
+        if plain && !known(&Addr::v4(addr), port) {
             return None;
         }
         let s = scratch()?;
@@ -162,9 +167,13 @@ pub fn read<const OUT: bool, S: AsMut<Packet>>(
         };
         let next = (u32::from_be(second) >> 8) as u8;
         let (addr, port) = if OUT { (dest, high(ports)) } else { (source, low(ports)) };
-        if next != TCP || !known(&Addr(addr), port) {
+        if next != TCP {
             // Hop-by-hop, routing, fragment, destination options (RFC 8200, section 4.1).
             odd(matches!(next, 0 | 43 | 44 | 60));
+            other(next);
+            return None;
+        }
+        if !known(&Addr(addr), port) {
             return None;
         }
         let scratch = scratch()?;
@@ -307,8 +316,8 @@ pub fn rewrite(skb: *mut __sk_buff, p: &Packet, edit: &Edit) -> bool {
     }
 }
 
-/// Applies the difference of rewritten options to the TCP checksum.
+/// Applies a difference of what stands behind the IP header to the checksum at `at`.
 #[inline(always)]
-pub fn fix_options(skb: *mut __sk_buff, tcp_at: u32, diff: u32) -> bool {
-    l4(skb, tcp_at + 16, diff, 0)
+pub fn fix_checksum(skb: *mut __sk_buff, at: u32, diff: u32) -> bool {
+    l4(skb, at, diff, 0)
 }

@@ -16,6 +16,7 @@ pub mod filter;
 pub mod http;
 pub mod made;
 pub mod packet;
+pub mod quote;
 pub mod reply;
 pub mod seq;
 #[cfg(feature = "std")]

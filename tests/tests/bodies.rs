@@ -9,6 +9,7 @@ use sidetrack_tests::{
     origin::PIECE,
     scene::{KEY, OTHER_KEY, Via},
 };
+use std::time::{Duration, Instant};
 
 /// Sizes around segments, frames and buffers, up to 50 MB.
 const SIZES: [usize; 16] =
@@ -42,6 +43,34 @@ fn posts_of_every_size_arrive_whole(
             }
         }
     }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+/// A router on the way to the fork, here the node, takes smaller packets than both ends have said. It tells so by ICMP, of a leg of
+/// which the client's kernel knows nothing.
+#[rstest]
+fn a_fork_behind_a_smaller_path_gets_every_body(
+    #[values(BBR, RENO)] congestion: &str,
+    #[values(Via::ClusterIp4, Via::ClusterIp6)] via: Via,
+) -> Result<()> {
+    let Some(scene) = Scene::open("path", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut hot = scene.client.http(scene.address(via))?;
+    for key in [None, Some(KEY)] {
+        exchange(&mut hot, &Request::get("/").maybe_key(key), &agent)?;
+    }
+    scene.lab.ip(&format!("link set {} mtu 1300", scene.fork_pod.host_interface()))?;
+    let upload = body("up", 300_000);
+    for (http, key) in
+        [(&mut hot, Some(KEY)), (&mut scene.client.http(scene.address(via))?, Some(KEY)), (&mut scene.http()?, None)]
+    {
+        let began = Instant::now();
+        let response = exchange(http, &Request::post("/echo", upload.clone()).maybe_key(key), &agent)?;
+        response.verify_echo(Scene::owner(key), &upload)?;
+        ensure!(began.elapsed() < Duration::from_secs(2), "it took {:?}\n{}", began.elapsed(), agent.explain());
+    }
+    ensure!(agent.counter("too_big")? > 0, "nothing was too big for the path");
     scene.isolated()?;
     agent.no_errors()
 }

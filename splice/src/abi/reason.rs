@@ -161,6 +161,8 @@ reasons! {
     HeadLong = "head_long",
     /// Payload behind the client's reset, of a frame that was held: dropped, nobody is to have it.
     LateClosed = "late_closed",
+    /// A router on the way to a leg's backend takes no packets of this size (ICMP "too big"): the client was told, in its own numbers.
+    TooBig = "too_big",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

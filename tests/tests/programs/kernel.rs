@@ -198,6 +198,15 @@ pub fn run(object: &Ebpf, name: &str, frame: &[u8]) -> Result<i32> {
     Ok(run.return_value.cast_signed())
 }
 
+/// The same, with what it has made of the frame.
+pub fn run_out(object: &Ebpf, name: &str, frame: &[u8]) -> Result<(i32, Vec<u8>)> {
+    let program: &SchedClassifier = object.program(name).context("the object has it")?.try_into()?;
+    let mut out = vec![0; frame.len()];
+    let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
+    let run = program.test_run(options)?;
+    Ok((run.return_value.cast_signed(), out))
+}
+
 /// Binds the calling thread to a processor.
 pub fn on_cpu(cpu: usize) -> Result<()> {
     let mut cpus = CpuSet::new();

@@ -3,4 +3,5 @@
 mod anchor;
 mod full;
 mod kernel;
+mod quotes;
 mod races;

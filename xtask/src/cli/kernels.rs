@@ -21,7 +21,8 @@ use super::{
 };
 
 /// The suites that need nothing but the kernel, and whose times an emulated processor meets.
-const SUITES: [&str; 8] = ["scenes", "interleave", "heads", "odd", "neighbours", "pods", "port_reuse", "routes_live"];
+const SUITES: [&str; 9] =
+    ["scenes", "interleave", "heads", "odd", "neighbours", "pods", "port_reuse", "routes_live", "forged"];
 /// After so long a guest hangs.
 const LIMIT: Duration = Duration::from_hours(1);
 
