@@ -171,8 +171,9 @@ fn the_kernels_of_all_sides_have_nothing_to_object_to(#[values(BBR, RENO)] conge
         ensure!(counters.contains_key("TcpExt:PAWSEstab") && counters.contains_key("Tcp:InCsumErrors"));
         // An old owner's last bare acknowledgement may wait on another processor until the new one has answered, and a held frame may
         // be sent again behind its client's own retransmission: both are old, dropped, and missed by nobody. A clock that goes back
-        // would show at each of a thousand changes.
-        let most = |name: &str| if name == "TcpExt:PAWSEstab" { 10 } else { 0 };
+        // would show at each of a thousand changes. And what a client sends in the first round trip behind a change is measured by the
+        // old owner's window: a server that is slow to read may have a smaller one.
+        let most = |name: &str| if matches!(name, "TcpExt:PAWSEstab" | "TcpExt:TCPZeroWindowDrop") { 10 } else { 0 };
         let counted = odd.into_iter().filter_map(|name| Some((name, *counters.get(name)?)));
         let objections: Vec<_> = counted.filter(|&(name, count)| count > most(name)).collect();
         ensure!(objections.is_empty(), "{}: {objections:?}\n{}", pod.name(), agent.explain());

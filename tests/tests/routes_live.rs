@@ -143,9 +143,11 @@ fn a_request_that_waits_goes_where_its_route_leads_by_then(
     if change != "removed" {
         agent.set_routes(&elsewhere)?;
     }
-    let server = if change == "removed" { "base" } else { "other" };
     http.patience(Duration::from_secs(8))?;
-    http.response(&request).with_context(|| agent.explain())?.verify_bytes(server, 2000)?;
+    let response = http.response(&request).with_context(|| agent.explain())?;
+    // Where the client has sent it once more while its key had no route, it was the baseline's.
+    let unrouted = change == "removed" || (change == "made anew" && agent.counter("key_unrouted")? > 0);
+    response.verify_bytes(if unrouted { "base" } else { "other" }, 2000)?;
     http.exchange(&Request::get("/bytes/300"))?.verify_bytes("base", 300)?;
     agent.no_errors()
 }
