@@ -7,13 +7,16 @@
 //! decide about framing, and the carriers, are read. A head that is longer than the window is read on as [`long`] says.
 
 mod begin;
+mod byte;
 pub mod chunk;
 #[cfg(any(test, feature = "std"))]
 pub mod corpus;
 mod field;
+mod kind;
 mod line;
 mod list;
 pub mod long;
+mod plain;
 pub(crate) mod swar;
 mod value;
 
@@ -136,13 +139,13 @@ pub struct Head {
     stop: u32,
     /// Number of the carrier that is compared or read.
     index: u32,
-    /// One of the `field::` constants: what the line is.
+    /// One of the `kind::` constants: what the line is.
     field: u32,
     /// What the line before the current one was: decides what a folded line means.
     last: u32,
     /// Bits of `found` that the last carrier line set: folding takes them back.
     fresh: u32,
-    /// One of the `field::TE_` constants.
+    /// One of the `kind::TE_` constants.
     coding: u32,
     /// Bytes of the key that were decoded.
     out: u32,
@@ -253,7 +256,7 @@ impl Head {
         self.len = if len > HEAD_MAX as u32 { HEAD_MAX as u32 } else { len };
         self.at = from;
         self.line = from;
-        self.last = field::START;
+        self.last = kind::START;
     }
 
     /// Ends the reading.
@@ -267,6 +270,13 @@ impl Head {
     #[inline(always)]
     const fn fault(&mut self) {
         self.seen |= SEEN_FAULT;
+    }
+
+    /// The line has been read: on with the next.
+    #[inline(always)]
+    const fn resume(&mut self) -> Flow {
+        self.at = self.line;
+        self.go(state::LINE)
     }
 
     /// Goes on in another state.

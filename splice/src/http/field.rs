@@ -3,9 +3,14 @@
 use core::hint::black_box;
 
 use super::{
-    FLAG_KEEP_ALIVE, FLAG_UPGRADE, Flow, Head, REQUEST, begin, list, state,
+    FLAG_UPGRADE, Flow, Head, REQUEST,
+    byte::{is_space, is_token},
+    kind::{
+        BAGGAGE, CARRIER, CODING, CONNECTION, EXPECT, FRAMING, LENGTH, OTHER, OWN, TE_NONE, TE_OTHER, TRACESTATE,
+        UPGRADE,
+    },
+    state,
     swar::{self, ascii, first, lower},
-    value::{self, is_space},
 };
 #[cfg(any(test, feature = "std"))]
 use crate::abi::config::FILTER_WORDS;
@@ -14,40 +19,6 @@ use crate::{
     carrier,
     window::Window,
 };
-
-/// Of no interest.
-pub const OTHER: u32 = 0;
-/// The first line of the head; only in `last`.
-pub const START: u32 = 1;
-/// One that decides about framing; only in `last`.
-pub const FRAMING: u32 = 2;
-/// One that may carry a key; only in `last`.
-pub const CARRIER: u32 = 3;
-/// `baggage`.
-pub const BAGGAGE: u32 = 4;
-/// `tracestate`.
-pub const TRACESTATE: u32 = 5;
-/// A carrier's own header.
-pub const OWN: u32 = 6;
-/// `Content-Length`.
-pub const LENGTH: u32 = 7;
-/// `Transfer-Encoding`.
-pub const CODING: u32 = 8;
-/// `Connection`.
-pub const CONNECTION: u32 = 9;
-/// `Expect`.
-pub const EXPECT: u32 = 10;
-/// `Upgrade`.
-const UPGRADE: u32 = 11;
-
-/// No transfer coding. Zero, as all that a head begins with is, but for [`START`].
-pub const TE_NONE: u32 = 0;
-/// The last one is `chunked`, and no other is.
-pub const TE_CHUNKED: u32 = 1;
-/// The last one is another.
-pub const TE_OTHER: u32 = 2;
-/// `chunked` was followed by another: whatever comes, this cannot be read.
-pub const TE_BAD: u32 = 3;
 
 /// The filter of the names that every head may have.
 #[cfg(any(test, feature = "std"))]
@@ -61,48 +32,6 @@ pub const FIXED: [u64; FILTER_WORDS] = {
     }
     filter
 };
-
-/// Reads a line that passed the filter, if it is one of those that heads often have, written as they always are: a
-/// `Content-Length` of few digits, a `Connection` that says one thing, a `baggage` without a key. Whether it was, or a
-/// field of no interest.
-#[inline(always)]
-pub fn plain(head: &mut Head, window: &Window, config: &Config, word: u64) -> bool {
-    let (mark, limit) = (head.mark, head.limit);
-    if word == ascii(*b"content-") {
-        if lower(window.eight(mark + 7)) != ascii(*b"-length:") {
-            return !swar::may_have(config.own, swar::coarse(word))
-                && lower(window.eight(mark + 6)) != ascii(*b"t-length");
-        }
-        let from = mark + 15 + u32::from(window.byte(mark + 15) == b' ');
-        let digits = limit.wrapping_sub(from);
-        if digits.wrapping_sub(1) >= 8 {
-            return false;
-        }
-        let Some(number) = swar::number(window.eight(from), digits) else { return false };
-        head.last = FRAMING;
-        value::length(head, number);
-        return true;
-    }
-    let baggage = word == ascii(*b"baggage:");
-    if baggage || (word == ascii(*b"tracesta") && lower(window.eight(mark + 3)) == ascii(*b"cestate:")) {
-        let (filter, from) = if baggage { (config.baggage, 8) } else { (config.tracestate, 11) };
-        if head.kind != REQUEST || !list::foreign(head, window, filter, mark + from) {
-            return false;
-        }
-        head.fresh = 0;
-        head.last = CARRIER;
-        return true;
-    }
-    let kept = word == ascii(*b"connecti")
-        && lower(window.eight(mark + 8)) == ascii(*b"on: keep")
-        && lower(window.eight(mark + 14)) == ascii(*b"ep-alive")
-        && limit == mark + 22;
-    if kept {
-        head.last = FRAMING;
-        head.flags |= FLAG_KEEP_ALIVE;
-    }
-    kept
-}
 
 /// Compares the name of a line with those that every head may have.
 #[inline(always)]
@@ -131,7 +60,7 @@ pub fn name(head: &mut Head, window: &Window) -> Flow {
     };
     let carries = field == BAGGAGE || field == TRACESTATE;
     let behind = window.byte(mark + len);
-    if field == OTHER || (carries && head.kind != REQUEST) || (behind != b':' && begin::is_token(behind)) {
+    if field == OTHER || (carries && head.kind != REQUEST) || (behind != b':' && is_token(behind)) {
         head.index = 0;
         return head.go(state::OWN);
     }
@@ -145,7 +74,7 @@ pub fn name(head: &mut Head, window: &Window) -> Flow {
         head.last = FRAMING;
         if behind != b':' {
             head.fault();
-            return resume(head);
+            return head.resume();
         }
     }
     head.field = field;
@@ -154,7 +83,7 @@ pub fn name(head: &mut Head, window: &Window) -> Flow {
         LENGTH => head.go(state::VALUE),
         UPGRADE => {
             head.flags |= FLAG_UPGRADE;
-            resume(head)
+            head.resume()
         }
         _ => {
             if field == CODING && head.coding == TE_NONE {
@@ -169,14 +98,14 @@ pub fn name(head: &mut Head, window: &Window) -> Flow {
 #[inline(always)]
 pub fn own(head: &mut Head, window: &Window, config: &Config) -> Flow {
     if head.kind != REQUEST {
-        return resume(head);
+        return head.resume();
     }
     head.field = OWN;
     let word = window.eight(head.mark);
     if !swar::may_have(config.own, swar::coarse(word)) {
-        return resume(head);
+        return head.resume();
     }
-    if candidate(head, config, CARRIER_HEADER, lower(word)) { head.go(state::MATCH) } else { resume(head) }
+    if candidate(head, config, CARRIER_HEADER, lower(word)) { head.go(state::MATCH) } else { head.resume() }
 }
 
 /// Goes on from number `index` to the first carrier of `kind` whose name begins with `word`. Whether there is one.
@@ -220,12 +149,12 @@ pub fn matches(head: &mut Head, window: &Window, config: &Config) -> Flow {
             head.at += 1;
             return head.go(state::VALUE);
         }
-        if !begin::is_token(behind) {
+        if !is_token(behind) {
             return malformed(head);
         }
     } else {
         if head.at >= head.limit {
-            return resume(head);
+            return head.resume();
         }
         if behind == b'=' || (is_space(behind) && head.field == BAGGAGE) {
             return head.go(state::EQUALS);
@@ -242,12 +171,5 @@ const fn malformed(head: &mut Head) -> Flow {
     head.invalid += 1;
     // counted: folding adds nothing
     head.last = OTHER;
-    resume(head)
-}
-
-/// The line has been read: on with the next.
-#[inline(always)]
-pub const fn resume(head: &mut Head) -> Flow {
-    head.at = head.line;
-    head.go(state::LINE)
+    head.resume()
 }

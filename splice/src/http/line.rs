@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use super::{
     BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_REST, FLAG_HTTP10, Flow, Head, REQUEST, SEEN_FAULT, SEEN_LENGTH,
-    STATUS_COMPLETE, STATUS_INCOMPLETE, STATUS_UNREADABLE, field, state,
+    STATUS_COMPLETE, STATUS_INCOMPLETE, STATUS_UNREADABLE, kind, plain, state,
     swar::{self, Search, lower},
 };
 use crate::{abi::config::Config, window::Window};
@@ -32,7 +32,7 @@ pub fn end<const N: usize>(head: &mut Head, window: &Window, config: &Config) ->
         let word = window.eight(start);
         let byte = word as u8;
         if byte > b' ' && !swar::passes(filter, word) {
-            head.last = field::OTHER;
+            head.last = kind::OTHER;
             continue;
         }
         // an empty line, a carriage return alone, or white space
@@ -45,14 +45,14 @@ pub fn end<const N: usize>(head: &mut Head, window: &Window, config: &Config) ->
                 return fold(head);
             }
         }
-        head.last = field::OTHER;
+        head.last = kind::OTHER;
         head.mark = start;
         // without the carriage return before the line end
         head.limit = end;
         let head = black_box(&mut *head);
         let end = head.limit;
         head.limit = if window.byte(end.wrapping_sub(1)) == b'\r' { end - 1 } else { end };
-        if !field::plain(head, window, config, lower(word)) {
+        if !plain::plain(head, window, config, lower(word)) {
             return head.go(state::NAME);
         }
         head.at = head.line;
@@ -82,14 +82,14 @@ pub fn rest(head: &mut Head, window: &Window) -> Flow {
 #[inline(always)]
 pub const fn fold(head: &mut Head) -> Flow {
     match head.last {
-        field::START | field::FRAMING => head.fault(),
-        field::CARRIER => {
+        kind::START | kind::FRAMING => head.fault(),
+        kind::CARRIER => {
             head.found &= !head.fresh;
             head.invalid += 1;
         }
         _ => {}
     }
-    head.last = field::OTHER;
+    head.last = kind::OTHER;
     Flow::More
 }
 
@@ -103,12 +103,12 @@ const fn finish(head: &mut Head) -> Flow {
     }
     head.body = match (head.kind, head.coding) {
         // section 6.1: a transfer coding in HTTP/1.0 is faulty framing
-        (REQUEST, field::TE_CHUNKED) if !old => BODY_CHUNKED,
-        (REQUEST, field::TE_NONE) if sized => BODY_LENGTH,
-        (REQUEST, field::TE_NONE) => BODY_NONE,
+        (REQUEST, kind::TE_CHUNKED) if !old => BODY_CHUNKED,
+        (REQUEST, kind::TE_NONE) if sized => BODY_LENGTH,
+        (REQUEST, kind::TE_NONE) => BODY_NONE,
         (REQUEST, _) => return head.done(STATUS_UNREADABLE),
-        (_, field::TE_CHUNKED) if !old => BODY_CHUNKED,
-        (_, field::TE_NONE) if sized => BODY_LENGTH,
+        (_, kind::TE_CHUNKED) if !old => BODY_CHUNKED,
+        (_, kind::TE_NONE) if sized => BODY_LENGTH,
         _ => BODY_REST,
     };
     head.done(STATUS_COMPLETE)

@@ -4,10 +4,9 @@ use core::hint::black_box;
 
 use super::{
     FLAG_CLOSE, FLAG_EXPECT, FLAG_KEEP_ALIVE, Flow, Head,
-    field::{self, resume},
-    state,
+    byte::is_space,
+    field, kind, state,
     swar::{self, Search, ascii, first, lower},
-    value::is_space,
 };
 use crate::{
     abi::config::{CARRIER_BAGGAGE, CARRIER_TRACESTATE, Config},
@@ -48,7 +47,7 @@ fn item(head: &mut Head, window: &Window, config: &Config) -> Flow {
         head.at += 1;
     }
     if head.at >= head.limit {
-        return resume(head);
+        return head.resume();
     }
     let at = head.at;
     let word = window.eight(at);
@@ -56,24 +55,24 @@ fn item(head: &mut Head, window: &Window, config: &Config) -> Flow {
         return Flow::More;
     }
     match head.field {
-        field::BAGGAGE | field::TRACESTATE => {
-            let filter = if head.field == field::BAGGAGE { config.baggage } else { config.tracestate };
+        kind::BAGGAGE | kind::TRACESTATE => {
+            let filter = if head.field == kind::BAGGAGE { config.baggage } else { config.tracestate };
             if swar::may_have(filter, word) {
                 head.mark = at;
                 head.index = 0;
                 return head.go(state::MEMBER);
             }
         }
-        field::CODING => {
+        kind::CODING => {
             let chunked = lower(word) & first(7) == ascii(*b"chunked\0") && ends(head, window, at + 7);
             head.coding = match (head.coding, chunked) {
-                (field::TE_NONE | field::TE_OTHER, true) => field::TE_CHUNKED,
-                (field::TE_NONE | field::TE_OTHER, false) => field::TE_OTHER,
+                (kind::TE_NONE | kind::TE_OTHER, true) => kind::TE_CHUNKED,
+                (kind::TE_NONE | kind::TE_OTHER, false) => kind::TE_OTHER,
                 // chunked is not the last one, or is applied twice: RFC 9112, section 7
-                _ => field::TE_BAD,
+                _ => kind::TE_BAD,
             };
         }
-        field::CONNECTION => {
+        kind::CONNECTION => {
             if lower(word) & first(5) == ascii(*b"close\0\0\0") && ends(head, window, at + 5) {
                 head.flags |= FLAG_CLOSE;
             }
@@ -140,8 +139,8 @@ pub fn foreign(head: &mut Head, window: &Window, filter: u64, at: u32) -> bool {
 /// Compares a member's first bytes with the carriers' names, from number `index` on.
 #[inline(always)]
 pub fn member(head: &mut Head, window: &Window, config: &Config) -> Flow {
-    let kind = if head.field == field::BAGGAGE { CARRIER_BAGGAGE } else { CARRIER_TRACESTATE };
-    let found = field::candidate(head, config, kind, window.eight(head.mark));
+    let carrier = if head.field == kind::BAGGAGE { CARRIER_BAGGAGE } else { CARRIER_TRACESTATE };
+    let found = field::candidate(head, config, carrier, window.eight(head.mark));
     head.go(if found { state::MATCH } else { state::SKIP })
 }
 
@@ -149,7 +148,7 @@ pub fn member(head: &mut Head, window: &Window, config: &Config) -> Flow {
 #[inline(always)]
 pub fn equals(head: &mut Head, window: &Window) -> Flow {
     if head.at >= head.limit {
-        return resume(head);
+        return head.resume();
     }
     let byte = window.byte(head.at);
     if byte == b'=' {
@@ -166,7 +165,7 @@ pub fn equals(head: &mut Head, window: &Window) -> Flow {
 /// Finds the end of a member's value: in `baggage`, properties follow behind a semicolon.
 #[inline(always)]
 pub fn until(head: &mut Head, window: &Window) -> Flow {
-    let properties = if head.field == field::BAGGAGE { b';' } else { b',' };
+    let properties = if head.field == kind::BAGGAGE { b';' } else { b',' };
     let end = match swar::find(window, head.at, b',', properties) {
         Search::At(end) if end < head.limit => end,
         Search::From(at) if at < head.limit => {
@@ -192,6 +191,6 @@ fn skip(head: &mut Head, window: &Window) -> Flow {
             head.at = at;
             Flow::More
         }
-        _ => resume(head),
+        _ => head.resume(),
     }
 }

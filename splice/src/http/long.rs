@@ -9,7 +9,7 @@
 
 #[cfg(any(test, feature = "std"))]
 use super::Found;
-use super::{Head, STATUS_INCOMPLETE, STATUS_MORE, field, line, state, swar};
+use super::{Head, STATUS_INCOMPLETE, STATUS_MORE, field, kind, line, state, swar};
 use crate::{
     abi::{
         config::{CARRIER_HEADER, Config},
@@ -107,7 +107,7 @@ impl Head {
             if field::candidate(self, config, CARRIER_HEADER, word) {
                 return false;
             }
-            self.last = field::OTHER;
+            self.last = kind::OTHER;
         }
         self.state = state::REST;
         true

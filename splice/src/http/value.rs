@@ -2,8 +2,8 @@
 
 use super::{
     Flow, Found, Head, SEEN_LENGTH,
-    field::{self, resume},
-    state,
+    byte::is_space,
+    kind, state,
     swar::{self, first},
 };
 use crate::{
@@ -11,21 +11,15 @@ use crate::{
     window::Window,
 };
 
-/// Whether `byte` is optional white space.
-#[inline(always)]
-pub const fn is_space(byte: u8) -> bool {
-    byte == b' ' || byte == b'\t'
-}
-
 /// Steps over white space before a value. `tracestate` has none there: it would be part of the value.
 #[inline(always)]
 pub fn begin(head: &mut Head, window: &Window) -> Flow {
-    if head.field != field::TRACESTATE && head.at < head.limit && is_space(window.byte(head.at)) {
+    if head.field != kind::TRACESTATE && head.at < head.limit && is_space(window.byte(head.at)) {
         head.at += 1;
         return Flow::More;
     }
     head.mark = head.at;
-    if head.field == field::OWN || head.field == field::LENGTH {
+    if head.field == kind::OWN || head.field == kind::LENGTH {
         head.stop = head.limit;
         return head.go(state::TRIM);
     }
@@ -39,10 +33,10 @@ pub fn trim(head: &mut Head, window: &Window) -> Flow {
         head.stop -= 1;
         return Flow::More;
     }
-    if head.field == field::LENGTH {
+    if head.field == kind::LENGTH {
         if head.stop == head.mark {
             head.fault();
-            return resume(head);
+            return head.resume();
         }
         head.number = 0;
         return head.go(state::DIGITS);
@@ -58,13 +52,13 @@ pub fn digits(head: &mut Head, window: &Window) -> Flow {
     while i < 8 {
         if head.mark >= head.stop {
             length(head, head.number);
-            return resume(head);
+            return head.resume();
         }
         let digit = (word as u8).wrapping_sub(b'0');
         // one more digit must not reach 2^63: positions are sums of lengths
         if digit > 9 || head.number >= 1 << 59 {
             head.fault();
-            return resume(head);
+            return head.resume();
         }
         head.number = head.number * 10 + u64::from(digit);
         head.mark += 1;
@@ -112,7 +106,7 @@ pub fn key(head: &mut Head, found: &mut Found, window: &Window) -> Flow {
         escaped |= swar::equal(word, b'%') & mask;
         *part = (word & mask).to_le_bytes();
     }
-    if escaped != 0 && head.field == field::BAGGAGE {
+    if escaped != 0 && head.field == kind::BAGGAGE {
         found.keys[index].key = [0; KEY_MAX + 1];
         head.out = 0;
         return head.go(state::DECODE);
@@ -178,5 +172,5 @@ const fn accept(head: &mut Head) {
 /// Goes on behind a key.
 #[inline(always)]
 const fn after(head: &mut Head) -> Flow {
-    if head.field == field::OWN { resume(head) } else { head.go(state::SKIP) }
+    if head.field == kind::OWN { head.resume() } else { head.go(state::SKIP) }
 }
