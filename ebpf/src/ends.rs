@@ -66,21 +66,20 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
     out.now = skb::now();
     // It comes once: another CPU's step must not make it void, nor may that step go on with what is forgotten here.
     let mut tries = 0;
-    let mut whole = false;
+    let mut alone = false;
     let mut known = matches!(out.state.phase, PHASE_CLOSED | PHASE_RESET);
     while !known && tries < 4 {
         tries += 1;
         // A CPU that changes the owner goes on with the record, and with the original leg's.
-        whole = out.state.phase != PHASE_SWITCH;
+        alone = tries == 1 && out.state.phase != PHASE_SWITCH;
         out.state.phase = PHASE_CLOSED;
         out.state.active = out.now;
         if commit(c, out) {
             known = true;
-            if !whole || out.state.flags & CONN_DIVERTED != 0 {
+            if !alone || out.state.flags & CONN_DIVERTED != 0 {
                 ended(skb, out);
             }
         } else {
-            whole = false;
             // SAFETY: a map value.
             unsafe { atomic::settle(&raw const (*c).generation) };
             look(c, out);
@@ -94,7 +93,7 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
     if out.state.flags & CONN_DIVERTED == 0 {
         // Where its number lies behind what was held, the baseline asks for it by an acknowledgement, and the client's kernel answers
         // with another (RFC 5961, section 3.2): both pass. A record that stays is the agent's to remove.
-        if whole {
+        if alone {
             count(Reason::ClosedPlain);
             open::forget(c, &mut out.key);
         }

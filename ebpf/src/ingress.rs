@@ -136,17 +136,35 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
         count(Reason::HeldKept);
         return SHOT;
     }
-    if p.flags & flag::RST != 0 {
-        if start == resp.end() {
-            count(Reason::ClosedPlain);
-            w.key.conn = w.leg;
-            open::forget(c, &mut w.key);
-        }
-        return PASS;
-    }
     w.key.conn = w.leg;
+    if p.flags & flag::RST != 0 {
+        return if start == resp.end() { reset_by_baseline(c) } else { PASS };
+    }
     w.again = 0;
     FOLLOW
+}
+
+/// The baseline resets a connection that no other leg has served. While a head is held for another, or changes the owner, that
+/// stays away from the client; the next request for the baseline meets the next reset.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reset_by_baseline(c: *mut Connection) -> i32 {
+    let Some(w) = maps::incoming() else { return SHOT };
+    if c.is_null() {
+        return SHOT;
+    }
+    // SAFETY: a map value; what was copied is checked at commit.
+    unsafe {
+        w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
+    }
+    w.read = 0;
+    w.state.flags |= RESP_RESET;
+    if !commit(c, core::ptr::null(), w, false) {
+        return SHOT;
+    }
+    count(Reason::ClosedPlain);
+    open::forget(c, &mut w.key);
+    PASS
 }
 
 /// A packet of a leg that is not the owner.
@@ -385,8 +403,8 @@ fn reset_by_owner(w: &mut In, c: *mut Connection, l: *mut Leg) -> i32 {
         (true, true) => OVER,
         (true, false) => PASS,
         (false, _) => {
-            // A head is held for another: the client must not see it, and no exchange can follow on this leg.
-            count(Reason::ParkedClosed);
+            // A head is held for another (or others were faster, all the time): the client does not see it, and no exchange can
+            // follow on this leg.
             // SAFETY: a map value, one byte.
             unsafe { (*l).closed = 1 };
             SHOT

@@ -21,11 +21,12 @@ pub fn translate(skb: *mut __sk_buff, protocol: u8) {
     };
 }
 
-/// The leg that a quoted segment belongs to.
+/// The leg that a quoted segment belongs to, if the client knows that by other names or numbers.
 #[inline(always)]
 fn leg(quote: &Quote) -> Option<&'static Leg> {
     // SAFETY: values of this map are only removed as a whole; single numbers are read.
-    LEGS.get_ptr(&quote.tuple).map(|leg| unsafe { &*leg })
+    let leg = LEGS.get_ptr(&quote.tuple).map(|leg| unsafe { &*leg })?;
+    (leg.moved != 0 || leg.cs_off != 0).then_some(leg)
 }
 
 /// Ends a translation.

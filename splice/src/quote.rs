@@ -187,15 +187,7 @@ mod tests {
         fn so_it_does_in_the_newer_family(
             src: [u32; 4], dst: [u32; 4], ports_: u32, seq: u32, remote: [u32; 4], both: (u16, u16), off: u32
         ) {
-            let mut w = [0; WORDS_V6];
-            w[0] = 0x6000_0000_u32.to_be();
-            w[1] = (64 << 16 | 58 << 8 | 64_u32).to_be();
-            w[10] = 0x0200_0000_u32.to_be();
-            w[12] = 0x6000_0000_u32.to_be();
-            w[13] = (1400 << 16 | 6 << 8 | 64_u32).to_be();
-            w[14..18].copy_from_slice(&src);
-            w[18..22].copy_from_slice(&dst);
-            (w[22], w[23]) = (ports_, seq.to_be());
+            let mut w = v6(src, dst, ports_, seq);
             w[10] |= u32::from(!sum(&w[10..])) << 16;
             let mut quote = Quote::default();
             prop_assert!(quote.read_v6(&w));
@@ -210,6 +202,20 @@ mod tests {
             prop_assert!(quote.read_v6(&w));
             prop_assert_eq!((quote.tuple, quote.seq), (conn, seq.wrapping_sub(off)));
         }
+    }
+
+    /// As [`v4`], but for the checksum.
+    fn v6(src: [u32; 4], dst: [u32; 4], ports: u32, seq: u32) -> [u32; WORDS_V6] {
+        let mut w = [0; WORDS_V6];
+        w[0] = 0x6000_0000_u32.to_be();
+        w[1] = (64 << 16 | 58 << 8 | 64_u32).to_be();
+        w[10] = 0x0200_0000_u32.to_be();
+        w[12] = 0x6000_0000_u32.to_be();
+        w[13] = (1400 << 16 | 6 << 8 | 64_u32).to_be();
+        w[14..18].copy_from_slice(&src);
+        w[18..22].copy_from_slice(&dst);
+        (w[22], w[23]) = (ports, seq.to_be());
+        w
     }
 
     #[test]
@@ -229,6 +235,20 @@ mod tests {
             let mut w = good;
             w[at] = word.to_be();
             assert!(!quote.read_v4(&w), "word {at}");
+        }
+        let good = v6([1; 4], [2; 4], 3, 4);
+        assert!(quote.read_v6(&good));
+        let changes: [(usize, u32); 5] = [
+            (1, 0x0040_0640),  // TCP
+            (10, 0x0100_0000), // unreachable
+            (10, 0x0201_0000), // a code that there is not
+            (12, 0x4500_0000), // quotes IPv4
+            (13, 0x0578_1140), // quotes UDP
+        ];
+        for (at, word) in changes {
+            let mut w = good;
+            w[at] = word.to_be();
+            assert!(!quote.read_v6(&w), "word {at}");
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum Need {
     Tc,
     /// A kernel with tcx (6.6).
     Tcx,
+    /// A second processor.
+    TwoProcessors,
     /// The built agent.
     Agent,
 }
@@ -48,6 +50,10 @@ impl Need {
                 let name = b"BPF_TCX_INGRESS\0";
                 let there = types.windows(name.len()).any(|bytes| bytes == name);
                 (!there).then(|| "this kernel has no tcx".to_owned())
+            }
+            Self::TwoProcessors => {
+                let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+                (online < Some(2)).then(|| "this machine has one processor".to_owned())
             }
             Self::Agent => {
                 let binary = agent::binary();

@@ -360,12 +360,43 @@ fn an_owner_that_resets_while_a_head_is_held_is_dialled_again_when_needed() -> R
     http.send(&Request::get("/").key(OTHER_KEY).wire())?;
     wait_for("the head to be held", SOON, || (agent.counter("hold_dial").ok()? == 2).then_some(()))?;
     tell.send(())?;
-    wait_for("the leg to be closed", SOON, || (agent.counter("parked_closed").ok()? == 1).then_some(()))?;
+    wait_for("its reset", SOON, || (agent.counter("held_kept").ok()? == 1).then_some(()))?;
     scene.other_pod.unfilter()?;
     let response = http.response(&Request::get("/")).with_context(|| agent.explain())?;
     ensure!(response.served_by() == Scene::owner(Some(OTHER_KEY)), "{}", response.served_by());
     let response = http.exchange(&Request::get("/").key(KEY)).with_context(|| agent.explain())?;
     ensure!(response.served_by() == "second", "{}", response.served_by());
+    server.join().map_err(|_| anyhow!("the server has panicked"))??;
+    agent.no_errors()
+}
+
+/// The same of the baseline, where no other leg has served yet: the held request goes to its fork, and the baseline's next one learns
+/// of the reset.
+#[test]
+fn a_baseline_that_resets_while_the_first_head_is_held_does_not_end_that() -> Result<()> {
+    let Some(scene) = Scene::open("reset-before", RENO)? else { return Ok(()) };
+    let at = scene.base_pod.v4_port(9000);
+    let listener = scene.base_pod.listen(9000)?;
+    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
+    let agent = Agent::start(&scene.lab, &routes)?;
+    agent.wait_attached(["client"])?;
+    let (tell, told) = mpsc::channel();
+    let server = thread::spawn(move || {
+        serve_twice(&listener, &told, |first| Ok(SockRef::from(&first).set_linger(Some(Duration::ZERO))?))
+    });
+    let mut http = scene.client.http(at)?;
+    ensure!(http.exchange(&Request::get("/"))?.served_by() == "first");
+    scene.fork_pod.black_hole(PORT)?;
+    http.send(&Request::get("/").key(KEY).wire())?;
+    wait_for("the head to be held", SOON, || (agent.counter("hold_dial").ok()? == 1).then_some(()))?;
+    tell.send(())?;
+    wait_for("its reset", SOON, || (agent.counter("held_kept").ok()? == 1).then_some(()))?;
+    scene.fork_pod.unfilter()?;
+    let response = http.response(&Request::get("/")).with_context(|| agent.explain())?;
+    ensure!(response.served_by() == Scene::owner(Some(KEY)), "{}", response.served_by());
+    let reset = http.exchange(&Request::get("/"));
+    ensure!(matches!(reset, Err(HttpError::Reset)), "{reset:?}\n{}", agent.explain());
+    ensure!(scene.client.http(at)?.exchange(&Request::get("/"))?.served_by() == "second");
     server.join().map_err(|_| anyhow!("the server has panicked"))??;
     agent.no_errors()
 }

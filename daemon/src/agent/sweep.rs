@@ -135,7 +135,8 @@ impl Known {
 fn forget(shared: &Shared, conn: &Tuple, c: &Connection, heard: Heard) {
     for r in c.legs.iter().filter(|r| r.kind != LEG_NONE) {
         let tuple = legs::tuple(conn, r);
-        if let Some(leg) = shared.maps.legs.find(&tuple) {
+        // The original leg's name is the connection's: a new one on the same ports may have its own there.
+        if let Some(leg) = shared.maps.legs.find(&tuple).filter(|leg| leg.isn == c.isn) {
             if c.now.owner == leg.slot && heard == Heard::All {
                 _ = shared.maps.legs.remove(&tuple);
                 if let Some(member) = shared.attached.find(tuple.local_addr().ip()).filter(|_| leg.moved != 0) {
@@ -151,12 +152,16 @@ fn forget(shared: &Shared, conn: &Tuple, c: &Connection, heard: Heard) {
     if shared.maps.connections.find(conn).is_some_and(|now| now.isn != c.isn) {
         return;
     }
-    // Or it begins at this very moment: then it is put back, before its SYN has been answered.
-    if let Ok(Some(now)) = shared.maps.connections.take(conn)
-        && now.isn != c.isn
-    {
-        _ = shared.maps.connections.add(conn, &now);
-        return;
+    match shared.maps.connections.take(conn) {
+        // It begins at this very moment: it is put back. What came in the microseconds between was not followed.
+        Ok(Some(now)) if now.isn != c.isn => {
+            if let Err(error) = shared.maps.connections.add(conn, &now) {
+                warn!(%conn, "a connection that has just begun is not steered: {error}");
+            }
+            return;
+        }
+        Ok(_) => {}
+        Err(error) => return warn!(%conn, "what has ended cannot be forgotten: {error}"),
     }
     for direction in [0, 1] {
         _ = shared.maps.heads.remove(&HeadKey { conn: *conn, direction });

@@ -14,6 +14,7 @@ use crate::{state::maps::Record, wire::Wire};
 /// A hash map that any task may use: each call is one system call.
 #[derive(Debug)]
 pub struct Table<K: Record, V: Record> {
+    /// For what `HashMap` cannot do: [`Table::take`].
     fd: OwnedFd,
     map: Mutex<HashMap<MapData, Wire<K>, Wire<V>>>,
 }

@@ -119,7 +119,7 @@ reasons! {
     Draining = "draining",
     /// A packet of a leg that is parked, after the exchange: kept from the client.
     ParkedKept = "parked_kept",
-    /// The old owner sent payload or FIN while a head was held: kept from the client.
+    /// The old owner sent payload, FIN or a reset while a head was held: kept from the client.
     HeldKept = "held_kept",
     /// A parked leg's segment came again and was acknowledged.
     ParkedAcked = "parked_acked",

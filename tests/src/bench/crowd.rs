@@ -48,7 +48,7 @@ impl Crowd {
         Ok(Self { epoll, loops: crowd, shape, request: whole(&target.request), piece: vec![0; PIECE] })
     }
 
-    /// Lets all of them run until `time` is over. Returns how many answers were complete by then.
+    /// Lets all of them begin requests until `time` is over, and ends with the last answer. Returns how many there were.
     pub fn run(&mut self, time: Duration) -> Result<u64> {
         let start = Instant::now();
         for one in &mut self.loops {
@@ -56,12 +56,19 @@ impl Crowd {
         }
         let mut requests = 0;
         let mut events = [EpollEvent::empty(); 64];
-        while start.elapsed() < time {
+        let mut under_way = self.loops.len() as u64;
+        while under_way > 0 {
+            let more = start.elapsed() < time;
             let n = self.epoll.wait(&mut events, EpollTimeout::from(PATIENCE_MS))?;
             ensure!(n > 0, "no connection has moved for {PATIENCE_MS} ms: is the agent or a server gone?");
             for event in &events[..n] {
                 let one = &mut self.loops[event.data() as usize];
-                requests += one.step(&self.request, &self.shape, &mut self.piece)?;
+                let done = one.step(&self.request, &self.shape, &mut self.piece)?;
+                requests += done;
+                match done {
+                    1 if more => one.send(&self.request)?,
+                    n => under_way -= n,
+                }
             }
         }
         Ok(requests)
@@ -86,9 +93,11 @@ impl Loop {
         Ok(())
     }
 
-    /// Goes on as far as the socket lets it. Returns how many answers are complete.
+    /// Goes on as far as the socket lets it. Returns whether the answer is complete, one or none.
     fn step(&mut self, request: &[u8], shape: &Shape, piece: &mut [u8]) -> Result<u64> {
-        self.send(request)?;
+        if self.sent > 0 {
+            self.send(request)?;
+        }
         loop {
             let n = match self.stream.read(piece) {
                 Ok(n) => n,
@@ -105,7 +114,6 @@ impl Loop {
                 ensure!(self.received == shape.length, "{} bytes too many", self.received - shape.length);
                 shape.check(&self.head[..HEAD.min(shape.length)])?;
                 (self.sent, self.received) = (0, 0);
-                self.send(request)?;
                 // The socket is empty: nothing more was asked for.
                 return Ok(1);
             }

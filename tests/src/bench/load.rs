@@ -53,7 +53,14 @@ impl<'cast> Load<'cast> {
                 }
             })
         })??;
-        Ok(Self { pod, tool, times: Vec::new(), requests: 0, time: Duration::ZERO, cpu: Duration::ZERO })
+        Ok(Self {
+            pod,
+            tool,
+            times: Vec::with_capacity(1 << 18),
+            requests: 0,
+            time: Duration::ZERO,
+            cpu: Duration::ZERO,
+        })
     }
 
     /// Measures for a slice of a round: one transfer, or for as long as `pace` says.

@@ -42,7 +42,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
 struct Arguments {
-    /// Rounds; each measures every condition once, in changing order
+    /// Rounds; each measures every condition in ten slices, which take turns
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(7..=1000))]
     rounds: u32,
     /// Two short rounds that show that everything runs; nothing is judged

@@ -42,7 +42,10 @@ pub fn setup(scope: Scope) -> Result<Ready> {
         Err(_) => {
             // rustup is never called to download: what it fetches, and from where, is the user's decision.
             apt::install(&packages::RUSTC.iter().collect::<Vec<_>>()).map_err(|error| {
-                error.context("no Rust compiler for bpf: run `rustup component add rust-src`, or let apt install one")
+                error.context(
+                    "no Rust compiler for bpf: run `rustup component add rust-src`, or let apt install one (Debian has it in \
+                    its security archive: is there a line for `bookworm-security` in /etc/apt/sources.list?)",
+                )
             })?;
             find_rustc()?
         }

@@ -9,7 +9,7 @@ use std::{
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sidetrack_splice::abi::{
-    record::{LEG_FORK, Leg, LegRef, STATE_OWNER},
+    record::{LEG_BASELINE, LEG_FORK, Leg, LegRef, STATE_OWNER},
     route::{Service, ServiceAddr},
 };
 
@@ -246,7 +246,17 @@ async fn of_a_pod_whose_name_is_gone_nothing_is_forgotten_before_the_pod_is() {
 async fn a_connection_that_begins_while_the_one_before_on_its_ports_is_forgotten_stays() {
     let scene = Scene::open().await;
     let conn = Tuple::new(SocketAddr::from(([10, 9, 0, 1], 40_000)), SocketAddr::from(([10, 9, 0, 2], 80)));
-    let (old, new) = (Connection { isn: 1, ..Connection::default() }, Connection { isn: 2, ..Connection::default() });
+    let mut old = Connection { isn: 1, ..Connection::default() };
+    old.legs[0] = LegRef {
+        remote: conn.remote,
+        remote_port: conn.remote_port,
+        local_port: conn.local_port,
+        kind: LEG_BASELINE,
+        ..LegRef::default()
+    };
+    let new = Connection { isn: 2, ..old };
+    // The new one's original leg has the name of the old one's.
+    scene.shared.maps.legs.put(&conn, &Leg { conn, isn: 2, state: STATE_OWNER, ..Leg::default() }).expect("room");
     let both = std::sync::Barrier::new(2);
     let connections = &scene.shared.maps.connections;
     let mut lost = 0;
@@ -270,4 +280,5 @@ async fn a_connection_that_begins_while_the_one_before_on_its_ports_is_forgotten
         begin.join().expect("it ends with its rounds");
     });
     assert_eq!(lost, 0);
+    assert!(scene.shared.maps.legs.find(&conn).is_some());
 }
