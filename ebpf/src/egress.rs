@@ -28,7 +28,7 @@ use crate::{
     open, options, plain,
     requests::requests,
     skb::{self, PASS, STOLEN},
-    step::{FORWARD, GIVE_UP, PASS_ON, SWITCH, commit, look, mark},
+    step::{FORWARD, GIVE_UP, PASS_ON, SWITCH, commit, look, mark, pend},
 };
 
 /// Decides about one packet that the pod sends.
@@ -105,7 +105,7 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     out.slot = u32::from(out.state.owner);
     let mut next = match place {
         _ if flags & flag::RST != 0 => reset_by_client(skb, c),
-        Place::Owner => to_owner(c),
+        Place::Owner => to_owner(skb, c, mark),
         Place::Previous => {
             count(Reason::LateToPrevious);
             out.slot = u32::from(out.state.previous);
@@ -150,13 +150,19 @@ fn reset(out: &mut Out, reason: Reason) -> i32 {
 /// To the owner, nothing to read.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn to_owner(c: *mut Connection) -> i32 {
+pub extern "C" fn to_owner(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i32 {
     let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
     }
     if out.state.flags & CONN_PENDING != 0 {
-        note_acked(c, out);
+        if out.state.caught_up(out.start, out.end, mark == MARK_REPLAY) {
+            if pend(c, out, false) {
+                out.state.flags &= !CONN_PENDING;
+            }
+        } else {
+            note_acked(skb, c, out);
+        }
     }
     // SAFETY: a map value; two numbers of it are compared, and a wrong answer is a reset.
     let resp = unsafe { &(*c).resp };
@@ -227,6 +233,8 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
         decide::STEP_STAY => {
             if out.state.phase == PHASE_HOLD {
                 out.state.release();
+            } else if out.state.caught_up(out.start, out.end, mark == MARK_REPLAY) {
+                out.state.flags &= !CONN_PENDING;
             }
             let (end, now) = (out.end, out.now);
             out.state.passed(end);
@@ -245,7 +253,9 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
         }
         decide::STEP_CUT => {
             count(Reason::HoldCut);
-            hold::hand_over(skb, EVENT_CUT);
+            if out.state.flags & CONN_PENDING != 0 || pend(c, out, true) {
+                hold::hand_over(skb, EVENT_CUT);
+            }
             STOLEN
         }
         decide::STEP_WAIT => hold_head(skb, c, mark, SLOTS as u32, EVENT_WAIT),
@@ -298,18 +308,25 @@ pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         return STOLEN;
     }
     count(Reason::HoldMore);
-    note_acked(c, out);
+    note_acked(skb, c, out);
     // SAFETY: a map value; a bound that need not be exact.
     unsafe { (*c).now.held_bytes = bytes };
     STOLEN
 }
 
-/// Notes what the client acknowledges while a head is held: the agent says it in the frame when it sends that again.
+/// Notes what the client acknowledges, and echoes, while the agent has frames of its: the agent says the first in each frame when it
+/// sends that again.
 #[inline(always)]
-fn note_acked(c: *mut Connection, out: &Out) {
-    // SAFETY: a map value, one number. Where a step on another CPU writes an older one over it, that step's segment is the client's
-    // own, and as young.
-    unsafe { (*c).now.acked = seq::later(out.packet.ack, (*c).now.acked) };
+fn note_acked(skb: *mut __sk_buff, c: *mut Connection, out: &Out) {
+    // SAFETY: map values, one number each. Where a step on another CPU writes an older one over it, that step's segment is the
+    // client's own, and as young.
+    unsafe {
+        (*c).now.acked = seq::later(out.packet.ack, (*c).now.acked);
+        let owner = (*c).legs[(*c).now.owner as usize & (SLOTS - 1)];
+        if let (Some(leg), Some(s)) = (legs::find(&out.key.conn, &owner), options::stamps(skb, &out.packet)) {
+            (*leg).ts_echo = seq::echoed(s.ecr, (*leg).ts_echo);
+        }
+    }
 }
 
 /// Makes the leg in `out.slot` the owner, from this segment on.
@@ -358,22 +375,29 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let Some(new) = legs::find(&out.key.conn, &new_ref) else {
         return reset(out, Reason::ResetLegGone);
     };
+    let previous = legs::find(&out.key.conn, &old_ref);
+    // A frame that was held echoes what its client knew then.
+    // SAFETY: a map value, one number.
+    let echo = stamps.map(|s| seq::echoed(s.ecr, previous.map_or(0, |leg| unsafe { (*leg).ts_echo })));
     // SAFETY: map values; ingress reads each field by itself, and the new leg's backend has nothing to say before it
     // gets this segment.
     unsafe {
         (((*new).cs_off), ((*new).ss_off)) = seq::resume(&*new, head, acked);
-        match stamps {
-            Some(s) => (*new).ts_in = seq::resume_stamps(&*new, s.ecr, out.now.wrapping_sub((*c).opened)),
+        match echo {
+            Some(ecr) => {
+                (*new).ts_in = seq::resume_stamps(&*new, ecr, out.now.wrapping_sub((*c).opened));
+                (*new).ts_echo = ecr;
+            }
             // A client without them, or one whose clock is not known here.
             None => (*new).options &= !OPT_TIMESTAMP,
         }
         (*new).active = out.now;
         legs::enter(new, STATE_OWNER);
         if slot != old {
-            if let Some(leg) = legs::find(&out.key.conn, &old_ref) {
+            if let Some(leg) = previous {
                 ((*leg).rcv_nxt, (*leg).snd_nxt) = seq::park(&*leg, head, acked);
-                if let Some(s) = stamps {
-                    (*leg).ts_nxt = seq::park_stamps(&*leg, s.ecr);
+                if let Some(ecr) = echo {
+                    (*leg).ts_nxt = seq::park_stamps(&*leg, ecr);
                 }
                 (*leg).active = out.now;
                 // An owner that has got a part of this head can never be used again.

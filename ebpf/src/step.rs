@@ -3,7 +3,7 @@
 
 use sidetrack_splice::abi::{
     reason::Reason,
-    record::{CONN_HELD, ConnState, Connection},
+    record::{CONN_HELD, CONN_PENDING, ConnState, Connection},
 };
 
 use crate::{atomic, count::count, maps::Out, mem};
@@ -45,6 +45,20 @@ fn claimed(c: *mut Connection, out: &mut Out, write: impl FnOnce(*mut ConnState,
 pub fn commit(c: *mut Connection, out: &mut Out) -> bool {
     // SAFETY: two states, and nobody else writes either.
     claimed(c, out, |now, out| unsafe { mem::copy(now, &raw const out.state) })
+}
+
+/// Notes that the agent has frames of the client's, which may say less than the client has said since; or that it has none any more.
+#[inline(always)]
+pub fn pend(c: *mut Connection, out: &mut Out, pending: bool) -> bool {
+    // SAFETY: a state that nobody else writes.
+    claimed(c, out, |now, out| unsafe {
+        if pending {
+            (*now).acked = out.packet.ack;
+            (*now).flags |= CONN_PENDING;
+        } else {
+            (*now).flags &= !CONN_PENDING;
+        }
+    })
 }
 
 /// Writes the phase and [`CONN_HELD`] alone: until its owner has changed, the head in hand has not gone on, and may be read again.

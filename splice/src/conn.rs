@@ -185,11 +185,19 @@ impl ConnState {
         again
     }
 
-    /// A held head goes on, or the hold becomes another.
+    /// A held head goes on, or the hold becomes another. [`CONN_PENDING`] stays: what came behind it is with the agent yet.
     #[inline(always)]
     pub fn release(&mut self) {
         self.phase = PHASE_WATCH;
-        self.flags &= !(CONN_HELD | CONN_PENDING);
+        self.flags &= !CONN_HELD;
+    }
+
+    /// Whether a segment that comes from the client itself (`replayed`: from the agent) is the next one in order, and no part of a
+    /// hold: nothing that was held is under way any more, and what it acknowledges is all that there is.
+    #[inline(always)]
+    #[must_use]
+    pub fn caught_up(&self, start: u64, end: u64, replayed: bool) -> bool {
+        self.phase == PHASE_WATCH && start == self.next && end > start && !replayed
     }
 
     /// The leg in `slot` becomes the owner from `boundary` on.

@@ -109,6 +109,13 @@ pub const fn resume_stamps(leg: &Leg, ecr: u32, age: u64) -> u32 {
     ecr.wrapping_add(ticks).wrapping_sub(leg.ts_nxt)
 }
 
+/// What a client has last echoed: its segment's `ecr`, or what is `known` of it by later ones (zero: nothing).
+#[inline(always)]
+#[must_use]
+pub const fn echoed(ecr: u32, known: u32) -> u32 {
+    if known == 0 { ecr } else { later(ecr, known) }
+}
+
 /// The later of two times of one clock, or of two numbers of one stream, which lie within 2^31 of each other.
 #[inline(always)]
 #[must_use]
@@ -192,6 +199,23 @@ mod tests {
             // and of the new one's, it is what it was
             prop_assert_eq!(stamps_to_leg(&b, Stamps { val: 0, ecr: first.wrapping_add(7) }).ecr, b.ts_nxt.wrapping_add(7));
             prop_assert!(park_stamps(&a, ecr).wrapping_sub(a.ts_nxt).cast_signed() >= 0);
+        }
+
+        /// Pipelined: the second frame was sent before the first one's answer had come.
+        #[test]
+        fn a_frame_that_was_held_does_not_take_the_clients_view_of_time_back(
+            nxt: (u32, u32), ecr in 1_u32.., age in 0..1_u64 << 40, between in 0..1_u64 << 20, ticks in 0..1_u32 << 28
+        ) {
+            let first = Leg { ts_nxt: nxt.0, ..Leg::default() };
+            let first = Leg { ts_in: resume_stamps(&first, ecr, age), ts_echo: ecr, ..first };
+            let seen = stamps_to_client(&first, Stamps { val: nxt.0.wrapping_add(ticks), ecr: 0 }).val;
+            prop_assume!(seen != 0);
+            // what the client has echoed of it while the second frame was held
+            let known = echoed(seen, first.ts_echo);
+            let second = Leg { ts_nxt: nxt.1, ..Leg::default() };
+            let second = Leg { ts_in: resume_stamps(&second, echoed(ecr, known), age + between), ..second };
+            let next = stamps_to_client(&second, Stamps { val: nxt.1, ecr: 0 }).val;
+            prop_assert!(next.wrapping_sub(seen).cast_signed() > 0);
         }
 
         #[test]

@@ -5,7 +5,7 @@ use rstest::rstest;
 use sidetrack_tests::{
     Agent, Http, Load, Request, Scene,
     lab::{BBR, RENO},
-    scene::{KEY, OTHER_KEY, UNKNOWN_KEY},
+    scene::{KEY, OTHER_KEY, UNKNOWN_KEY, Via},
     wait_for,
 };
 use std::time::{Duration, Instant};
@@ -237,4 +237,32 @@ fn purge_leaves_nothing_behind(#[values(false, true)] running: bool) -> Result<(
     agent.wait_attached(["client"])?;
     ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
     Ok(())
+}
+
+/// Its clients close while it is dead. The successor ends what they leave, also where its first look comes before it knows their pods.
+#[rstest]
+fn what_closes_while_no_agent_runs_is_ended_by_the_next_one(
+    #[values(false, true)] reset: bool,
+    #[values(&[None, Some(KEY)][..], &[None, Some(KEY), None][..], &[Some(KEY)][..])] history: &[Option<&str>],
+) -> Result<()> {
+    let Some(scene) = Scene::open("closed-meanwhile", RENO)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut open = Vec::new();
+    for via in Via::ALL {
+        let mut http = scene.client.http(scene.address(via))?;
+        for key in history {
+            http.exchange(&Request::get("/").maybe_key(*key)).with_context(|| agent.explain())?;
+        }
+        open.push(http);
+    }
+    agent.kill9()?;
+    for http in open {
+        if reset {
+            http.abort()?;
+        }
+    }
+    agent.restart()?;
+    let gone = || [&scene.base, &scene.fork].iter().all(|origin| origin.clients().is_empty()).then_some(());
+    wait_for("every server's connections to end", NOTICED, gone).with_context(|| agent.explain())?;
+    agent.no_errors()
 }

@@ -306,7 +306,9 @@ impl Holds {
                 return self.finish(event, member);
             }
             if Instant::now() > deadline {
-                warn!(conn = %event.conn, "the old owner's response did not end in time; the client is reset");
+                let lacks = self.shared.maps.connections.find(&event.conn).as_ref().and_then(untaken::lacks);
+                let lacks = lacks.map(|lack| format!(": {lack}")).unwrap_or_default();
+                warn!(conn = %event.conn, "the old owner's response did not end in time{lacks}; the client is reset");
                 return self.refuse(event, member, Reason::ResetNotSwitchable);
             }
             pause = (pause * 2).min(PAUSE_MAX);

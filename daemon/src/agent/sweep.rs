@@ -43,6 +43,9 @@ enum Heard {
 
 /// A connection was closed or given up: what can go at once goes.
 pub(super) fn gone(shared: &Shared, conn: &Tuple) {
+    if !shared.attached.listed() {
+        return;
+    }
     let Some(c) = shared.maps.connections.find(conn) else { return };
     let now = state::now();
     for r in c.legs.iter().filter(|r| r.kind != LEG_NONE) {
@@ -55,6 +58,10 @@ pub(super) fn gone(shared: &Shared, conn: &Tuple) {
 }
 
 fn once(shared: &Shared, known: &mut Known, now: u64) {
+    // Before its pod is known nothing can be reset, and what is forgotten by then stays open at its backend.
+    if !shared.attached.listed() {
+        return;
+    }
     let connections: HashMap<Tuple, Connection> = shared.maps.connections.entries().into_iter().collect();
     for (tuple, leg) in shared.maps.legs.entries() {
         if let Some(why) = ended::leg(connections.get(&leg.conn), &tuple, &leg, now, shared.config.parked_idle) {
@@ -64,11 +71,10 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
             }
         }
     }
-    let listed = shared.attached.listed();
     let mut silent: BTreeMap<IpAddr, Vec<Tuple>> = BTreeMap::new();
     for (conn, c) in &connections {
         let pod = conn.local_addr().ip();
-        let pod_gone = listed && shared.attached.find(pod).is_none();
+        let pod_gone = shared.attached.find(pod).is_none();
         if pod_gone || ended::connection(c, now, known.silence.of(conn, c, now)) {
             forget(shared, conn, c, Heard::All);
         } else if known.silence.due(conn, now) {

@@ -119,7 +119,8 @@ pub const CONN_HTTP: u32 = 8;
 pub const CONN_FIN: u32 = 16;
 /// A head is held for a leg that is being made: the owner's late payload and FIN stay away from the client.
 pub const CONN_HELD: u32 = 32;
-/// A head is held, for whatever reason: what the client acknowledges meanwhile is noted in [`ConnState::acked`].
+/// The agent has frames of the client's, or a segment of the client's own has not shown yet that it has none any more: what the client
+/// acknowledges meanwhile is noted in [`ConnState::acked`].
 pub const CONN_PENDING: u32 = 64;
 
 /// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed if
@@ -360,8 +361,9 @@ pub struct Leg {
     pub ts_in: u32,
     /// While parked: a `TSval` of the backend's that its next ones are not before.
     pub ts_nxt: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Where the client's frames may be older than what it has acknowledged ([`CONN_PENDING`]): the latest `TSecr` that it is known to
+    /// have sent while this leg was the owner, or when it became it. Zero: not known.
+    pub ts_echo: u32,
 }
 
 /// The leg stands in `legs`, the held head may go on.

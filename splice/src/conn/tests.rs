@@ -95,7 +95,14 @@ fn while_a_head_is_held_the_clients_acknowledgements_are_remembered() {
     state.hold(held(1000, 2, u32::MAX - 9), 1);
     assert_eq!(state.acked, 20, "the frame is the same, and says what it said");
     state.switch(2, 1000, 2);
-    assert_eq!(state.flags & CONN_PENDING, 0);
+    state.passed(1100);
+    assert_eq!(state.flags & CONN_PENDING, CONN_PENDING, "what came behind it is with the agent yet");
+    state.hold(held(1100, LEGS as u32, 5), 3);
+    assert_eq!(state.acked, 20, "and is as old as the head was");
+    state.release();
+    assert!(!state.caught_up(1100, 1200, true) && !state.caught_up(1000, 1200, false));
+    assert!(!state.caught_up(1100, 1100, false), "an acknowledgement alone may come before what is held");
+    assert!(state.caught_up(1100, 1200, false));
 }
 
 #[test]
