@@ -213,7 +213,7 @@ impl Holds {
 
     async fn dial(&self, event: &Event, member: &Arc<Member>, stamp: Option<u32>) {
         let begun = Instant::now();
-        let made = match legs::make(&self.shared, member, event, stamp).await {
+        let mut made = match legs::make(&self.shared, member, event, stamp).await {
             Ok(made) => made,
             Err(error) if !self.waits(event) => {
                 return debug!(conn = %event.conn, "no leg: {error}; its request has asked for another one meanwhile");
@@ -256,6 +256,7 @@ impl Holds {
         }
         self.withdraw(event);
         self.finish(event, member);
+        made.release(&self.shared);
         let (conn, tuple) = (self.shared.maps.connections.find(&event.conn), legs::tuple(&event.conn, &made.leg));
         let leg = self.shared.maps.legs.find(&tuple);
         let over = Over {

@@ -91,6 +91,18 @@ pub(super) struct Made {
     pub(super) service: String,
     pub(super) key: String,
     pub(super) target: SocketAddr,
+    /// Until it is released.
+    dialled: Option<Dialled>,
+}
+
+impl Made {
+    /// Lets go of what the dial has left, when the held request has gone on: it does not wait for that.
+    pub(super) fn release(&mut self, shared: &Shared) {
+        if let Some(dialled) = self.dialled.take() {
+            _ = shared.maps.handshakes.remove(&dialled.tuple());
+            dialled.close();
+        }
+    }
 }
 
 /// Where a leg must lead, and under which names.
@@ -173,6 +185,7 @@ pub(super) async fn make(
     })?;
     let tuple = dialled.tuple();
     let abandon = |dialled: Dialled| {
+        _ = maps.handshakes.remove(&tuple);
         member.ports.give_back(backend, dialled.local.port());
         dialled.abandon();
     };
@@ -180,7 +193,6 @@ pub(super) async fn make(
         let sent = seen.isn.wrapping_add(1).wrapping_add(prefix_len);
         seen.answered != 0 && sent == dialled.snd_nxt && seen.peer_isn.wrapping_add(1) == dialled.rcv_nxt
     });
-    _ = maps.handshakes.remove(&tuple);
     let Some(seen) = seen else {
         abandon(dialled);
         return Err(LegError::Redirected(backend));
@@ -231,7 +243,6 @@ pub(super) async fn make(
         abandon(dialled);
         return Err(LegError::of(error));
     }
-    dialled.close();
     let leg = LegRef {
         remote: tuple.remote,
         remote_port: tuple.remote_port,
@@ -241,7 +252,7 @@ pub(super) async fn make(
         kind,
         ..LegRef::default()
     };
-    Ok(Made { leg, isn: conn.isn, service, key, target: backend })
+    Ok(Made { leg, isn: conn.isn, service, key, target: backend, dialled: Some(dialled) })
 }
 
 /// By how many bits a window field is shifted left between two scales. Scales are 0..=14 (RFC 7323 2.3).

@@ -16,6 +16,9 @@ use crate::{state::maps::Record, wire::Wire};
 pub struct Table<K: Record, V: Record> {
     /// For what `HashMap` cannot do: [`Table::take`].
     fd: OwnedFd,
+    /// For reading: a walk through thousands of entries must not keep a dial waiting.
+    read: HashMap<MapData, Wire<K>, Wire<V>>,
+    /// For writing, which aya wants alone.
     map: Mutex<HashMap<MapData, Wire<K>, Wire<V>>>,
 }
 
@@ -29,7 +32,8 @@ impl<K: Record, V: Record> Table<K, V> {
         let map = Mutex::new(HashMap::try_from(map)?);
         // Other kinds of maps were refused one line above, but for LRU ones, of which the object has none.
         let fd = fd.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        Ok(Self { fd, map })
+        let read = HashMap::try_from(Map::HashMap(MapData::from_fd(fd.try_clone()?)?))?;
+        Ok(Self { fd, read, map })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<MapData, Wire<K>, Wire<V>>> {
@@ -39,7 +43,7 @@ impl<K: Record, V: Record> Table<K, V> {
 
     /// The value of a key, if it is there.
     pub fn find(&self, key: &K) -> Option<V> {
-        self.lock().get(&Wire(*key), 0).ok().map(|v| v.0)
+        self.read.get(&Wire(*key), 0).ok().map(|v| v.0)
     }
 
     /// Inserts or replaces.
@@ -86,8 +90,7 @@ impl<K: Record, V: Record> Table<K, V> {
 
     /// All entries. The kernel may change the map meanwhile: an entry may be missed, or stand there twice.
     pub fn entries(&self) -> Vec<(K, V)> {
-        let map = self.lock();
         // A walk that meets a deleted key starts over: bounded by what a full map needs, twice.
-        map.iter().flatten().map(|(k, v)| (k.0, v.0)).take(1 << 20).collect()
+        self.read.iter().flatten().map(|(k, v)| (k.0, v.0)).take(1 << 20).collect()
     }
 }

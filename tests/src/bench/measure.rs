@@ -22,7 +22,7 @@ pub struct Pace {
 
 impl Pace {
     /// The real thing.
-    pub const FULL: Self = Self { slices: 10, time: Duration::from_millis(100), connections: 20, judged: true };
+    pub const FULL: Self = Self { slices: 10, time: Duration::from_millis(100), connections: 100, judged: true };
     /// A smoke run.
     pub const QUICK: Self = Self { slices: 2, time: Duration::from_millis(50), connections: 5, judged: false };
 }
