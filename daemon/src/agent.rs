@@ -4,13 +4,14 @@
 //! - `routing` brings a table of routes into the maps.
 //! - `attached` keeps the pods: their sockets, their ports, who has which address.
 //! - `holds` answers held heads; `legs` makes a leg for one.
-//! - `untaken` names why a leg that was made is not used.
+//! - `untaken` names why a leg that was made is not used, `lack` what a held head waits for.
 //! - `seldom` keeps a warning from coming with each request.
 //! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
 
 mod attached;
 mod ended;
 mod holds;
+mod lack;
 mod legs;
 mod routing;
 mod seldom;

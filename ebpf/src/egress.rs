@@ -157,9 +157,8 @@ pub extern "C" fn to_owner(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -
     }
     if out.state.flags & CONN_PENDING != 0 {
         if out.state.caught_up(out.start, out.end, mark == MARK_REPLAY) {
-            if pend(c, out, false) {
-                out.state.flags &= !CONN_PENDING;
-            }
+            out.state.flags &= !CONN_PENDING;
+            commit(c, out);
         } else {
             note_acked(skb, c, out);
         }
@@ -253,7 +252,7 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
         }
         decide::STEP_CUT => {
             count(Reason::HoldCut);
-            if out.state.flags & CONN_PENDING != 0 || pend(c, out, true) {
+            if out.state.flags & CONN_PENDING != 0 || pend(c, out) {
                 hold::hand_over(skb, EVENT_CUT);
             }
             STOLEN

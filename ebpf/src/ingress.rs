@@ -138,7 +138,7 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
     }
     w.key.conn = w.leg;
     if p.flags & flag::RST != 0 {
-        return if start == resp.end() { reset_by_baseline(c) } else { PASS };
+        return reset_by_baseline(c);
     }
     w.again = 0;
     FOLLOW
@@ -153,13 +153,10 @@ pub extern "C" fn reset_by_baseline(c: *mut Connection) -> i32 {
     if c.is_null() {
         return SHOT;
     }
-    // SAFETY: a map value; what was copied is checked at commit.
-    unsafe {
-        w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
+    if !believed(w, c) {
+        return PASS;
     }
-    w.read = 0;
-    w.state.flags |= RESP_RESET;
-    if !commit(c, core::ptr::null(), w, false) {
+    if !note_reset(w, c, core::ptr::null()) {
         return SHOT;
     }
     count(Reason::ClosedPlain);
@@ -385,21 +382,33 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     PASS
 }
 
-/// The owner resets the connection. Only a reset that the client must believe (RFC 5961 3.2: its exact next sequence
-/// number) ends what is known: a forged one must not turn steering off.
+/// Copies the response side, and says whether the client must believe the reset in hand (RFC 5961 3.2: its exact next sequence
+/// number). Only such a one ends what is known: a forged one must not turn steering off.
 #[inline(always)]
-fn reset_by_owner(w: &mut In, c: *mut Connection, l: *mut Leg) -> i32 {
+fn believed(w: &mut In, c: *const Connection) -> bool {
     // SAFETY: a map value; what was copied is checked at commit.
     unsafe {
         w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
     }
-    if w.start != w.state.end() {
+    w.start == w.state.end()
+}
+
+/// Notes the reset. False: it stays away from the client.
+#[inline(always)]
+fn note_reset(w: &mut In, c: *mut Connection, l: *const Leg) -> bool {
+    w.read = 0;
+    w.state.flags |= RESP_RESET;
+    commit(c, l, w, false)
+}
+
+/// The owner resets a connection that was diverted.
+#[inline(always)]
+fn reset_by_owner(w: &mut In, c: *mut Connection, l: *mut Leg) -> i32 {
+    if !believed(w, c) {
         return PASS;
     }
     let first = w.state.flags & RESP_RESET == 0;
-    w.read = 0;
-    w.state.flags |= RESP_RESET;
-    match (commit(c, l, w, false), first) {
+    match (note_reset(w, c, l), first) {
         (true, true) => OVER,
         (true, false) => PASS,
         (false, _) => {

@@ -47,17 +47,13 @@ pub fn commit(c: *mut Connection, out: &mut Out) -> bool {
     claimed(c, out, |now, out| unsafe { mem::copy(now, &raw const out.state) })
 }
 
-/// Notes that the agent has frames of the client's, which may say less than the client has said since; or that it has none any more.
+/// Notes alone that the agent gets a frame of the client's, which may say less than the client will have said by then.
 #[inline(always)]
-pub fn pend(c: *mut Connection, out: &mut Out, pending: bool) -> bool {
+pub fn pend(c: *mut Connection, out: &mut Out) -> bool {
     // SAFETY: a state that nobody else writes.
     claimed(c, out, |now, out| unsafe {
-        if pending {
-            (*now).acked = out.packet.ack;
-            (*now).flags |= CONN_PENDING;
-        } else {
-            (*now).flags &= !CONN_PENDING;
-        }
+        (*now).acked = out.packet.ack;
+        (*now).flags |= CONN_PENDING;
     })
 }
 

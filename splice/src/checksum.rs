@@ -28,7 +28,7 @@ impl Diff {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -40,7 +40,8 @@ mod tests {
         s as u16
     }
 
-    fn checksum(words: &[u32]) -> u16 {
+    /// The internet checksum of words (RFC 1071).
+    pub(crate) fn checksum(words: &[u32]) -> u16 {
         !fold(words.iter().map(|w| u64::from(w & 0xffff) + u64::from(w >> 16)).sum())
     }
 

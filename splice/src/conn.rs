@@ -337,11 +337,37 @@ pub fn switchable(state: &ConnState, resp: &RespState, boundary: u64, acked: u64
     if over || resp.response.state == FRAMING_REST || resp.response.state == FRAMING_LOST {
         return Switchable::Never;
     }
-    let complete = resp.answered == state.asked
-        && resp.response.state == FRAMING_HEAD
-        && resp.response.pos == resp.next
-        && resp.partial == 0;
-    if complete && resp.acked == boundary && acked == resp.next { Switchable::Yes } else { Switchable::NotYet }
+    if lacks(state, resp, boundary, acked).is_none() { Switchable::Yes } else { Switchable::NotYet }
+}
+
+/// What an owner may not change without, and may yet come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Answers to requests that went before.
+    Answers,
+    /// The end of the last answer.
+    End,
+    /// The owner's acknowledgement of the requests before.
+    Server,
+    /// The client's of the answers.
+    Client,
+}
+
+/// The first that is lacking, of what [`switchable`] asks for.
+#[inline(always)]
+#[must_use]
+pub fn lacks(state: &ConnState, resp: &RespState, boundary: u64, acked: u64) -> Option<Lack> {
+    if resp.answered != state.asked {
+        Some(Lack::Answers)
+    } else if resp.response.state != FRAMING_HEAD || resp.response.pos != resp.next || resp.partial != 0 {
+        Some(Lack::End)
+    } else if resp.acked != boundary {
+        Some(Lack::Server)
+    } else if acked != resp.next {
+        Some(Lack::Client)
+    } else {
+        None
+    }
 }
 
 /// What follows from a complete head.

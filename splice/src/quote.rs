@@ -120,20 +120,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn sum(words: &[u32]) -> u16 {
-        let mut s: u64 = words.iter().map(|w| u64::from(w & 0xffff) + u64::from(w >> 16)).sum();
-        while s >> 16 != 0 {
-            s = (s & 0xffff) + (s >> 16);
-        }
-        s as u16
-    }
+    use crate::checksum::tests::checksum;
 
     /// As `csum_replace_by_diff` in include/net/checksum.h, on the half of a word at `at` bytes.
     fn fix(words: &mut [u32], at: u32, diff: Diff) {
         let shift = if at.is_multiple_of(4) { 0 } else { 16 };
         let word = &mut words[at as usize / 4];
-        let new = !sum(&[u32::from(!((*word >> shift) as u16)), diff.sum()]);
+        let new = checksum(&[u32::from(!((*word >> shift) as u16)), diff.sum()]);
         *word = *word & !(0xffff << shift) | u32::from(new) << shift;
     }
 
@@ -148,9 +141,9 @@ mod tests {
         let mut w: [u32; WORDS_V4] =
             be(&[&outer[..], &icmp, &quoted, &[0; 4]].concat()).try_into().expect("as many words");
         (w[4], w[10], w[11], w[12], w[13]) = (src, src, dst, ports, seq.to_be());
-        let header = !sum(&w[7..12]);
+        let header = checksum(&w[7..12]);
         w[9] |= u32::from(header) << 16;
-        let check = !sum(&w[5..]);
+        let check = checksum(&w[5..]);
         w[5] |= u32::from(check) << 16;
         w
     }
@@ -177,8 +170,8 @@ mod tests {
             fix(&mut w, CHECK_V4, rest);
             w[QUOTED_V4 as usize / 4] = remote;
             w[QUOTED_V4 as usize / 4 + 1..].copy_from_slice(&words);
-            prop_assert_eq!(sum(&w[7..12]), 0xffff, "the quoted header");
-            prop_assert_eq!(sum(&w[5..]), 0xffff, "the message");
+            prop_assert_eq!(checksum(&w[7..12]), 0, "the quoted header");
+            prop_assert_eq!(checksum(&w[5..]), 0, "the message");
             prop_assert!(quote.read_v4(&w));
             prop_assert_eq!((quote.tuple, quote.seq), (conn, seq.wrapping_sub(off)));
         }
@@ -188,7 +181,7 @@ mod tests {
             src: [u32; 4], dst: [u32; 4], ports_: u32, seq: u32, remote: [u32; 4], both: (u16, u16), off: u32
         ) {
             let mut w = v6(src, dst, ports_, seq);
-            w[10] |= u32::from(!sum(&w[10..])) << 16;
+            w[10] |= u32::from(checksum(&w[10..])) << 16;
             let mut quote = Quote::default();
             prop_assert!(quote.read_v6(&w));
             let conn = Tuple { local: Addr(src), remote: Addr(remote), local_port: both.0, remote_port: both.1 };
@@ -198,7 +191,7 @@ mod tests {
             fix(&mut w, CHECK_V6, rest);
             w[QUOTED_V6 as usize / 4..][..4].copy_from_slice(&remote);
             w[QUOTED_V6 as usize / 4 + 4..].copy_from_slice(&words);
-            prop_assert_eq!(sum(&w[10..]), 0xffff, "the pseudo header has not changed");
+            prop_assert_eq!(checksum(&w[10..]), 0, "the pseudo header has not changed");
             prop_assert!(quote.read_v6(&w));
             prop_assert_eq!((quote.tuple, quote.seq), (conn, seq.wrapping_sub(off)));
         }

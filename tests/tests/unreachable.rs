@@ -1,20 +1,17 @@
 //! Forks that refuse, swallow, die, and servers that close: never the wrong side, never a hang.
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
-    Agent, Http, HttpError, Origin, Request, Routes, Scene,
+    Agent, Http, HttpError, Origin, Request, Scene,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, PORT, Via},
     wait_for,
 };
-use socket2::SockRef;
 use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::Read as _,
+    net::SocketAddr,
     process::Command,
-    sync::mpsc::{self, Receiver},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -280,198 +277,6 @@ fn the_baseline_of_a_connection_that_is_given_up_is_reset() -> Result<()> {
     refused(&scene, &agent, &mut http, KEY)?;
     wait_for("the baseline's connection to end", SOON, || (open().ok()? == 0).then_some(()))
         .with_context(|| agent.explain())
-}
-
-/// A server that answers one request on its first connection as `first`, ends that in its own way when it is told to, and answers as
-/// `second` on the next.
-fn serve_twice(listener: &TcpListener, told: &Receiver<()>, end: impl FnOnce(TcpStream) -> Result<()>) -> Result<()> {
-    let answer = |stream: &mut TcpStream, server: &str| -> Result<()> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            ensure!(stream.read(&mut byte)? == 1, "the connection ended");
-            head.push(byte[0]);
-        }
-        let text =
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nx-served-by: {server}\r\n\r\n{server}", server.len());
-        Ok(stream.write_all(text.as_bytes())?)
-    };
-    let (mut first, _) = listener.accept()?;
-    answer(&mut first, "first")?;
-    told.recv()?;
-    end(first)?;
-    let (mut second, _) = listener.accept()?;
-    answer(&mut second, "second")
-}
-
-#[test]
-fn what_an_owner_says_while_a_head_is_held_stays_away_from_the_client() -> Result<()> {
-    let Some(scene) = Scene::open("late", BBR)? else { return Ok(()) };
-    let at = scene.base_pod.v4_port(9000);
-    let listener = scene.base_pod.listen(9000)?;
-    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
-    let agent = Agent::start(&scene.lab, &routes)?;
-    agent.wait_attached(["client"])?;
-    let (tell, told) = mpsc::channel();
-    let server = thread::spawn(move || {
-        let mut spoken = None;
-        serve_twice(&listener, &told, |mut first| {
-            first.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")?;
-            spoken = Some(first);
-            Ok(())
-        })
-    });
-    let mut http = scene.client.http(at)?;
-    ensure!(http.exchange(&Request::get("/"))?.served_by() == "first");
-    // The fork's answer to the SYN takes until the SYN comes again.
-    scene.fork_pod.black_hole(PORT)?;
-    http.send(&Request::get("/").key(KEY).wire())?;
-    wait_for("the head to be held", SOON, || (agent.counter("hold_dial").ok()? == 1).then_some(()))?;
-    tell.send(())?;
-    wait_for("the late payload", SOON, || (agent.counter("held_kept").ok()? >= 1).then_some(()))?;
-    scene.fork_pod.unfilter()?;
-    let response = http.response(&Request::get("/")).with_context(|| agent.explain())?;
-    ensure!(response.served_by() == Scene::owner(Some(KEY)), "{}", response.served_by());
-    // It comes again, and finds its leg parked: nothing can follow on that, so the next request gets another.
-    wait_for("the leg to be closed", SOON, || (agent.counter("parked_closed").ok()? >= 1).then_some(()))?;
-    ensure!(http.exchange(&Request::get("/"))?.served_by() == "second");
-    server.join().map_err(|_| anyhow!("the server has panicked"))??;
-    agent.no_errors()
-}
-
-/// The same of its reset, which comes once: the next request for it gets another leg.
-#[test]
-fn an_owner_that_resets_while_a_head_is_held_is_dialled_again_when_needed() -> Result<()> {
-    let Some(scene) = Scene::open("reset-under-hold", RENO)? else { return Ok(()) };
-    let fork = scene.fork_pod.v4_port(9000);
-    let listener = scene.fork_pod.listen(9000)?;
-    let at = scene.base_pod.v4_port(PORT);
-    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &[fork]);
-    let agent = Agent::start(&scene.lab, &routes.fork(OTHER_KEY, &Scene::endpoints(&scene.other_pod)))?;
-    agent.wait_attached(["client"])?;
-    let (tell, told) = mpsc::channel();
-    let server = thread::spawn(move || {
-        serve_twice(&listener, &told, |first| Ok(SockRef::from(&first).set_linger(Some(Duration::ZERO))?))
-    });
-    let mut http = scene.client.http(at)?;
-    ensure!(http.exchange(&Request::get("/"))?.served_by() == Scene::owner(None));
-    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "first");
-    scene.other_pod.black_hole(PORT)?;
-    http.send(&Request::get("/").key(OTHER_KEY).wire())?;
-    wait_for("the head to be held", SOON, || (agent.counter("hold_dial").ok()? == 2).then_some(()))?;
-    tell.send(())?;
-    wait_for("its reset", SOON, || (agent.counter("held_kept").ok()? == 1).then_some(()))?;
-    scene.other_pod.unfilter()?;
-    let response = http.response(&Request::get("/")).with_context(|| agent.explain())?;
-    ensure!(response.served_by() == Scene::owner(Some(OTHER_KEY)), "{}", response.served_by());
-    let response = http.exchange(&Request::get("/").key(KEY)).with_context(|| agent.explain())?;
-    ensure!(response.served_by() == "second", "{}", response.served_by());
-    server.join().map_err(|_| anyhow!("the server has panicked"))??;
-    agent.no_errors()
-}
-
-/// The same of the baseline, where no other leg has served yet: the held request goes to its fork, and the baseline's next one learns
-/// of the reset.
-#[test]
-fn a_baseline_that_resets_while_the_first_head_is_held_does_not_end_that() -> Result<()> {
-    let Some(scene) = Scene::open("reset-before", RENO)? else { return Ok(()) };
-    let at = scene.base_pod.v4_port(9000);
-    let listener = scene.base_pod.listen(9000)?;
-    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
-    let agent = Agent::start(&scene.lab, &routes)?;
-    agent.wait_attached(["client"])?;
-    let (tell, told) = mpsc::channel();
-    let server = thread::spawn(move || {
-        serve_twice(&listener, &told, |first| Ok(SockRef::from(&first).set_linger(Some(Duration::ZERO))?))
-    });
-    let mut http = scene.client.http(at)?;
-    ensure!(http.exchange(&Request::get("/"))?.served_by() == "first");
-    scene.fork_pod.black_hole(PORT)?;
-    http.send(&Request::get("/").key(KEY).wire())?;
-    wait_for("the head to be held", SOON, || (agent.counter("hold_dial").ok()? == 1).then_some(()))?;
-    tell.send(())?;
-    wait_for("its reset", SOON, || (agent.counter("held_kept").ok()? == 1).then_some(()))?;
-    scene.fork_pod.unfilter()?;
-    let response = http.response(&Request::get("/")).with_context(|| agent.explain())?;
-    ensure!(response.served_by() == Scene::owner(Some(KEY)), "{}", response.served_by());
-    let reset = http.exchange(&Request::get("/"));
-    ensure!(matches!(reset, Err(HttpError::Reset)), "{reset:?}\n{}", agent.explain());
-    ensure!(scene.client.http(at)?.exchange(&Request::get("/"))?.served_by() == "second");
-    server.join().map_err(|_| anyhow!("the server has panicked"))??;
-    agent.no_errors()
-}
-
-/// A fork resets a connection that others have served before: it is over, for them too.
-#[test]
-fn what_a_fork_resets_is_over_at_once_for_every_leg() -> Result<()> {
-    let Some(scene) = Scene::open("reset-by-fork", BBR)? else { return Ok(()) };
-    let agent = scene.agent()?;
-    let (mut ending, rounds) = (Duration::ZERO, 3 * Via::ALL.len() as u32);
-    for via in Via::ALL.into_iter().cycle().take(rounds as usize) {
-        let mut http = scene.client.http(scene.address(via))?;
-        for key in [None, Some(OTHER_KEY), Some(KEY)] {
-            http.exchange(&Request::get("/").maybe_key(key))?;
-        }
-        let began = Instant::now();
-        let end = http.exchange(&Request::get("/reset").key(KEY));
-        ensure!(matches!(end, Err(HttpError::Reset)), "{end:?}");
-        let gone = || [&scene.base, &scene.other].iter().all(|origin| origin.clients().is_empty()).then_some(());
-        wait_for("the other legs to be reset", Duration::from_secs(2), gone).with_context(|| agent.explain())?;
-        ending += began.elapsed();
-        ensure!(agent.flows()?["items"].as_array().is_some_and(Vec::is_empty), "it is shown as if it were alive");
-    }
-    // Each round begins when the one before has ended: where nothing but the sweep, once a second, ended the legs, each would take a
-    // second.
-    ensure!(ending < Duration::from_millis(400) * rounds, "{ending:?} for {rounds} rounds\n{}", agent.explain());
-    scene.isolated()?;
-    agent.no_errors()
-}
-
-/// The client's reset meets the agent's dial, and the switch to its leg, at every moment. With `parts` the baseline has got a part
-/// of the head.
-#[rstest]
-fn clients_that_reset_in_the_middle_of_a_hold_leave_nothing(#[values(false, true)] parts: bool) -> Result<()> {
-    let Some(scene) = Scene::open("reset-in-hold", BBR)? else { return Ok(()) };
-    let agent = scene.agent()?;
-    let clients = 4;
-    thread::scope(|scope| {
-        let (scene, agent) = (&scene, &agent);
-        let client = |number: u64| {
-            move || -> Result<()> {
-                for round in 0..400_u64 {
-                    let via = Via::ALL[(round % 4) as usize];
-                    let context = || format!("{via:?}, round {round}\n{}", agent.explain());
-                    let mut http = scene.client.http(scene.address(via)).with_context(context)?;
-                    // A connection that was diverted and has come back, or a fresh one.
-                    if round % 3 == 0 {
-                        for key in [Some(OTHER_KEY), None] {
-                            http.exchange(&Request::get("/").maybe_key(key)).with_context(context)?;
-                        }
-                    }
-                    let wire = Request::get("/").key(KEY).wire();
-                    let pause = Duration::from_micros((round * 37 + number * 400) % 1500);
-                    // Once the connection is given up, what is written meets a reset.
-                    let cut = if parts { wire.len() - 20 } else { 0 };
-                    if parts {
-                        drop(http.send(&wire[..cut]));
-                        thread::sleep(pause / 2);
-                    }
-                    drop(http.send(&wire[cut..]));
-                    thread::sleep(pause);
-                    http.abort()?;
-                }
-                Ok(())
-            }
-        };
-        let running: Vec<_> = (0..clients).map(|number| scope.spawn(client(number))).collect();
-        running.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a client panicked"))?)
-    })?;
-    let gone =
-        || [&scene.base, &scene.fork, &scene.other].iter().all(|origin| origin.clients().is_empty()).then_some(());
-    wait_for("servers to have no connection", Duration::from_secs(5), gone).with_context(|| agent.explain())?;
-    ensure!(agent.counter("heads_full")? == 0, "parts of heads outlive their connections\n{}", agent.explain());
-    scene.isolated()?;
-    agent.no_errors()
 }
 
 #[test]

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::{
     Shared,
     attached::Member,
+    lack,
     legs::{self, LegError},
     seldom::{EVERY, Seldom},
     sweep,
@@ -307,7 +308,7 @@ impl Holds {
                 return self.finish(event, member);
             }
             if Instant::now() > deadline {
-                let lacks = self.shared.maps.connections.find(&event.conn).as_ref().and_then(untaken::lacks);
+                let lacks = self.shared.maps.connections.find(&event.conn).as_ref().and_then(lack::words);
                 let lacks = lacks.map(|lack| format!(": {lack}")).unwrap_or_default();
                 warn!(conn = %event.conn, "the old owner's response did not end in time{lacks}; the client is reset");
                 return self.refuse(event, member, Reason::ResetNotSwitchable);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use sidetrack_splice::abi::{
     LEGS,
     addr::Tuple,
-    record::{Connection, FRAMING_HEAD, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET, RESP_RESET, STATE_PARKED},
+    record::{Connection, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET, RESP_RESET, STATE_PARKED},
 };
 
 /// What became of a held head whose leg nobody took.
@@ -83,63 +83,25 @@ pub(super) fn why(over: Over<'_>) -> Option<Untaken> {
     if touched || conn.is_some_and(|c| c.isn == isn && c.legs.iter().any(of)) {
         return None;
     }
-    Some(match conn {
-        None => Untaken::Forgotten,
-        Some(c) if c.isn != isn => Untaken::Replaced,
-        Some(c) if c.now.phase == PHASE_CLOSED => Untaken::Closed,
+    Some(match (conn, conn.and_then(self::over)) {
+        (None, _) => Untaken::Forgotten,
+        (Some(c), _) if c.isn != isn => Untaken::Replaced,
         // Its client was reset because of the refusal.
-        Some(_) if refused => Untaken::Late,
-        Some(c) if c.now.phase == PHASE_RESET => Untaken::GivenUp,
-        Some(c) if c.resp.flags & RESP_RESET != 0 => Untaken::Reset,
-        Some(_) if !current => Untaken::RouteChanged,
-        Some(c) if c.now.phase == PHASE_HOLD && c.now.hold != hold && usize::from(c.now.held_slot) >= LEGS => {
-            Untaken::Waits
+        (Some(_), ended) if refused && ended != Some(Untaken::Closed) => Untaken::Late,
+        (Some(_), Some(ended)) => ended,
+        (Some(_), None) if !current => Untaken::RouteChanged,
+        (Some(c), None) if c.now.phase == PHASE_HOLD => {
+            if c.now.hold != hold && usize::from(c.now.held_slot) >= LEGS {
+                Untaken::Waits
+            } else {
+                Untaken::AskedAgain
+            }
         }
-        Some(c) if c.now.phase == PHASE_HOLD => Untaken::AskedAgain,
-        Some(c) => {
+        (Some(c), None) => {
             let LegRef { remote, remote_port, .. } = c.legs[usize::from(c.now.owner) % LEGS];
             Untaken::Elsewhere(Tuple { remote, remote_port, ..Tuple::default() }.remote_addr())
         }
     })
-}
-
-/// What an owner may not change without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Lack {
-    /// Requests that went before.
-    #[error("of {asked} requests {answered} are answered")]
-    Answers {
-        /// Requests.
-        asked: u32,
-        /// Answers that have begun.
-        answered: u32,
-    },
-    /// The last answer's end.
-    #[error("the last answer has not ended")]
-    End,
-    /// The server has not acknowledged.
-    #[error("the server has not acknowledged {0} bytes of the requests before")]
-    Server(u64),
-    /// The client has not.
-    #[error("the client has not acknowledged {0} bytes of the answers")]
-    Client(u32),
-}
-
-/// What the owner of a connection with a held head may not change without (`sidetrack_splice::conn::switchable`).
-pub(super) fn lacks(c: &Connection) -> Option<Lack> {
-    let (now, resp) = (&c.now, &c.resp);
-    let unheard = (resp.next as u32).wrapping_sub(now.acked);
-    if resp.answered != now.asked {
-        Some(Lack::Answers { asked: now.asked, answered: resp.answered })
-    } else if resp.response.pos != resp.next || resp.response.state != FRAMING_HEAD || resp.partial != 0 {
-        Some(Lack::End)
-    } else if resp.acked != now.held {
-        Some(Lack::Server(now.held.wrapping_sub(resp.acked)))
-    } else if unheard != 0 {
-        Some(Lack::Client(unheard))
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]

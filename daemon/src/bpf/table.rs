@@ -28,11 +28,11 @@ const NOEXIST: u64 = 1;
 impl<K: Record, V: Record> Table<K, V> {
     /// Takes a map of the loaded object.
     pub fn new(map: Map) -> Result<Self, MapError> {
-        let fd = if let Map::HashMap(data) = &map { Some(data.fd().as_fd().try_clone_to_owned()?) } else { None };
-        let map = Mutex::new(HashMap::try_from(map)?);
-        // Other kinds of maps were refused one line above, but for LRU ones, of which the object has none.
-        let fd = fd.ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+        // The object has no other kind for a table.
+        let Map::HashMap(data) = map else { return Err(io::Error::from(io::ErrorKind::Unsupported).into()) };
+        let fd = data.fd().as_fd().try_clone_to_owned()?;
         let read = HashMap::try_from(Map::HashMap(MapData::from_fd(fd.try_clone()?)?))?;
+        let map = Mutex::new(HashMap::try_from(Map::HashMap(data))?);
         Ok(Self { fd, read, map })
     }
 

@@ -169,8 +169,8 @@ pub struct ConnState {
     pub held_bytes: u32,
     /// What the held head wants, see [`crate::conn::Want::number`].
     pub held_for: u32,
-    /// While a head is held: the last number of the owner's that the client has acknowledged, in its own view. The frame that is
-    /// held says less once the owner has answered.
+    /// With [`CONN_PENDING`]: the last number of the owner's that the client has acknowledged, in its own view. A frame that was held
+    /// says less once the owner has answered.
     pub acked: u32,
 }
 

@@ -1,13 +1,10 @@
 //! The ring to the agent is full: what finds no room there has not happened.
 
-use crate::kernel::{ACK, EGRESS, Kernel, Records, SEGMENT, SERVICE, run};
+use crate::kernel::{ACK, EGRESS, Kernel, SEGMENT, run};
 use anyhow::{Result, ensure};
 use aya::maps::RingBuf;
 use rstest::rstest;
-use sidetrack_splice::abi::{
-    record::{PHASE_HOLD, PHASE_WATCH},
-    route::{ROUTE_FORK, Route, RouteKey},
-};
+use sidetrack_splice::abi::record::{PHASE_HOLD, PHASE_WATCH};
 use sidetrack_tests::gate::{Need, open};
 use zerocopy::IntoBytes as _;
 
@@ -22,11 +19,7 @@ fn a_head_that_the_agent_cannot_be_told_of_is_not_marked_as_held(#[values(false,
         return Ok(());
     }
     let mut kernel = Kernel::load()?;
-    let mut routes: Records<{ size_of::<RouteKey>() }, { size_of::<Route>() }> =
-        Records::take(&mut kernel.object, "routes")?;
-    let mut key = [0; 64];
-    key[..4].copy_from_slice(b"pr-1");
-    routes.put(&RouteKey { service: SERVICE, key }, &Route { id: 7, version: 1, kind: ROUTE_FORK, flags: 0 })?;
+    kernel.route("pr-1", 7)?;
     let mut head = b"POST / HTTP/1.1\r\nbaggage: sidetrack=pr-1\r\ncontent-length: 100000\r\n\r\n".to_vec();
     head.resize(SEGMENT, b'x');
     for number in 0..MANY {

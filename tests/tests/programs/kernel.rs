@@ -21,7 +21,7 @@ use sidetrack_splice::{
         addr::Tuple,
         config::Config,
         record::Connection,
-        route::{Service, ServiceAddr},
+        route::{ROUTE_FORK, Route, RouteKey, Service, ServiceAddr},
     },
     carrier::default_carriers,
     filter,
@@ -33,7 +33,7 @@ pub const SEGMENT: usize = 1400;
 /// First sequence number of either side.
 pub const ISN: u32 = 0xffff_fe00;
 /// [`Service::id`] of the services.
-pub const SERVICE: u32 = 1;
+const SERVICE: u32 = 1;
 /// The verdict "pass" (`TCX_NEXT`).
 pub const PASS: i32 = -1;
 
@@ -142,6 +142,17 @@ impl Kernel {
         let mut map = Array::<_, u64>::try_from(map)?;
         let before = map.get(&word, 0)?;
         Ok(map.set(word, before | mask, 0)?)
+    }
+
+    /// Gives a key of the services a route to forks, with this number, in its first version.
+    pub fn route(&mut self, key: &str, id: u32) -> Result<()> {
+        let map = self.object.map_mut("routes").context("routes")?;
+        let mut bytes_of_key = [0; 64];
+        bytes_of_key[..key.len()].copy_from_slice(key.as_bytes());
+        let key = RouteKey { service: SERVICE, key: bytes_of_key };
+        let route = Route { id, version: 1, kind: ROUTE_FORK, flags: 0 };
+        let mut map: HashMap<_, [u8; size_of::<RouteKey>()], [u8; size_of::<Route>()]> = HashMap::try_from(map)?;
+        Ok(map.insert(bytes(&key)?, bytes(&route)?, 0)?)
     }
 
     /// The addresses of another connection.

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use crate::kernel::{ACK, EGRESS, Flow, INGRESS, Kernel, PASS, Records, SERVICE, frame, on_cpu, run};
+use crate::kernel::{ACK, EGRESS, Flow, INGRESS, Kernel, PASS, Records, frame, on_cpu, run};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rstest::rstest;
 use sidetrack_splice::abi::{
@@ -17,7 +17,6 @@ use sidetrack_splice::abi::{
         CONN_HELD, Connection, DIAL_READY, Dial, FRAMING_HEAD, LEG_FORK, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD,
         PHASE_SWITCH, PHASE_WATCH, RESP_RESET, STATE_OWNER, STATE_PARKED,
     },
-    route::{ROUTE_FORK, Route, RouteKey},
 };
 use sidetrack_tests::gate::{Need, open};
 
@@ -32,6 +31,8 @@ const AHEAD: u32 = 400;
 const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n";
 const KEYED: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\nbaggage: sidetrack=pr-1\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+/// Number of the route of the key.
+const ROUTE: u32 = 7;
 /// The fork's leg.
 const SLOT: u8 = 1;
 /// Next numbers of that leg when it is made: what its backend expects, and what it sends.
@@ -63,14 +64,10 @@ impl Stage {
             return Ok(None);
         }
         let mut kernel = Kernel::load()?;
-        let mut routes: Records<{ size_of::<RouteKey>() }, { size_of::<Route>() }> =
-            Records::take(&mut kernel.object, "routes")?;
         let mut dials: Records<{ size_of::<Tuple>() }, { size_of::<Dial>() }> =
             Records::take(&mut kernel.object, "dials")?;
         let mut legs = Records::take(&mut kernel.object, "legs")?;
-        let mut key = [0; 64];
-        key[..4].copy_from_slice(b"pr-1");
-        routes.put(&RouteKey { service: SERVICE, key }, &Route { id: 7, version: 1, kind: ROUTE_FORK, flags: 0 })?;
+        kernel.route("pr-1", ROUTE)?;
 
         let mut flow = kernel.open(v6)?;
         kernel.send(&mut flow, PLAIN)?;
@@ -93,7 +90,7 @@ impl Stage {
             snd_nxt: LEG.1,
             isn: held.isn,
             version: 1,
-            route: 7,
+            route: ROUTE,
             ..Leg::default()
         };
         legs.put(&name, &leg)?;
@@ -101,7 +98,7 @@ impl Stage {
             remote: name.remote,
             remote_port: name.remote_port,
             local_port: name.local_port,
-            route: 7,
+            route: ROUTE,
             version: 1,
             kind: LEG_FORK,
             ..LegRef::default()
