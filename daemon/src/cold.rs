@@ -16,7 +16,7 @@ mod sockopt;
 pub(crate) mod testing;
 
 pub use self::{
-    dial::{ClientOptions, DialError, DialRequest, Dialled, Mismatch, dial},
+    dial::{ClientOptions, DialError, DialRequest, Dialled, Mismatch, Spare, dial},
     frame::{Frame, FrameError, acknowledge, cut, reset_frame, reset_packet},
     ports::{NoPort, PortBook},
     socket::{IpSocket, PacketSocket, SendError, replay},

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::Shared;
 use crate::{
     bpf::{Attacher, Mode},
-    cold::{IpSocket, PacketSocket, PortBook},
+    cold::{IpSocket, PacketSocket, PortBook, Spare},
     names,
     pods::{NetnsId, Outcome, Pod, PodEvent, background},
     state::{
@@ -34,6 +34,8 @@ pub(super) struct Member {
     pub(super) raw: IpSocket,
     /// Ports of its legs.
     pub(super) ports: PortBook,
+    /// For its next dial.
+    pub(super) spare: Spare,
 }
 
 #[derive(Debug, Default)]
@@ -133,7 +135,7 @@ impl Attached {
         }
         info!(pod = %name, interface = %pod.link.name, addresses = ?pod.addresses, ?mode, "attached");
         let addresses = pod.addresses.clone();
-        let member = Arc::new(Member { pod, name, packets, raw, ports });
+        let member = Arc::new(Member { pod, name, packets, raw, ports, spare: Spare::default() });
         let mut members = self.lock();
         for address in &addresses {
             members.by_address.insert(*address, Arc::clone(&member));

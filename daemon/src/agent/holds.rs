@@ -257,7 +257,7 @@ impl Holds {
         }
         self.withdraw(event);
         self.finish(event, member);
-        made.release(&self.shared);
+        made.release(&self.shared, member);
         let (conn, tuple) = (self.shared.maps.connections.find(&event.conn), legs::tuple(&event.conn, &made.leg));
         let leg = self.shared.maps.legs.find(&tuple);
         let over = Over {

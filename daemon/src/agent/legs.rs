@@ -96,11 +96,12 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Lets go of what the dial has left, when the held request has gone on: it does not wait for that.
-    pub(super) fn release(&mut self, shared: &Shared) {
+    /// Lets go of what the dial has left, and makes ready for the next, when the held request has gone on: it does not wait for that.
+    pub(super) fn release(&mut self, shared: &Shared, member: &Member) {
         if let Some(dialled) = self.dialled.take() {
             _ = shared.maps.handshakes.remove(&dialled.tuple());
             dialled.close();
+            member.spare.refill(&member.pod, self.target);
         }
     }
 }
@@ -175,6 +176,7 @@ pub(super) async fn make(
         local: event.conn.local_addr().ip(),
         target: backend,
         ports: &member.ports,
+        spare: &member.spare,
         prefix,
         deadline: Instant::now() + shared.config.dial_timeout,
         client,

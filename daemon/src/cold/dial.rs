@@ -2,10 +2,12 @@
 
 mod error;
 mod frozen;
+mod spare;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::Duration,
 };
@@ -15,7 +17,7 @@ use sidetrack_splice::abi::{
     MARK_DIAL, MARK_DIAL_STAMPED,
     record::{OPT_ECN, OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE},
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use tokio::{
     io::Interest,
     task::yield_now,
@@ -25,6 +27,7 @@ use tokio::{
 pub use self::{
     error::DialError,
     frozen::{Dialled, Mismatch},
+    spare::Spare,
 };
 use super::{
     ports::{NoPort, PortBook},
@@ -52,6 +55,8 @@ pub struct DialRequest<'a> {
     pub target: SocketAddr,
     /// The pod's book of ports. The leg's port is in use until it is given back there.
     pub ports: &'a PortBook,
+    /// Sockets of the pod to begin with.
+    pub spare: &'a Spare,
     /// The start of the head that the client will never send again, empty if there is none.
     pub prefix: Vec<u8>,
     /// When to give up.
@@ -68,8 +73,8 @@ const TRIES: usize = 16;
 ///
 /// Dropping the future at any time leaves nothing behind.
 pub async fn dial(pod: &Pod, request: DialRequest<'_>) -> Result<Dialled, DialError> {
-    let DialRequest { local, target, ports, prefix, deadline, client } = request;
-    let (socket, port) = pod.netns.run(|| start(local, target, ports, client, pod.link.mtu))??;
+    let (socket, port) = begin(pod, &request)?;
+    let DialRequest { local, target, prefix, deadline, .. } = request;
     let socket = connected(socket, target, deadline).await?;
     let socket = write(socket, &prefix, target, deadline).await?;
     let dialled = Dialled::freeze(socket, (local, port.number).into(), target)?;
@@ -96,49 +101,61 @@ impl Drop for Port<'_> {
     }
 }
 
-/// Makes the socket and sends its SYN. Runs inside the namespace, and does not block.
-fn start(
-    local: IpAddr,
-    target: SocketAddr,
-    ports: &PortBook,
-    client: ClientOptions,
-    mtu: u32,
-) -> Result<(Socket, Port<'_>), DialError> {
+/// Sends the SYN. Does not block.
+fn begin<'a>(pod: &Pod, request: &DialRequest<'a>) -> Result<(Socket, Port<'a>), DialError> {
+    let DialRequest { local, target, ports, spare, .. } = *request;
     if local.is_ipv4() != target.is_ipv4() {
         return Err(DialError::Family(target, local));
     }
-    let own = ports.own_range().map_err(DialError::at("reading the pod's port range"))?;
-    let no_port = |cause| DialError::NoPort { target, cause };
-    let mut tries = 0;
-    loop {
-        let socket = socket(target, client, mtu)?;
-        let number = ports.take(target, &own).map_err(no_port)?;
-        let port = Port { ports, target, number };
-        match bind_and_connect(&socket, (local, number).into(), target) {
-            Ok(()) => return Ok((socket, port)),
+    let mtu = pod.link.mtu;
+    if let Some(own) = ports.known_range()
+        && let Some(socket) = spare.take(target)
+    {
+        match start(socket, request, mtu, &own) {
+            Err(Refusal::Port(_)) => {}
             Err(Refusal::Final(error)) => return Err(error),
-            Err(Refusal::Port(source)) => {
-                tries += 1;
-                if tries >= TRIES {
-                    return Err(no_port(NoPort::Busy { tries, source }));
+            Ok(begun) => return Ok(begun),
+        }
+    }
+    pod.netns.run(|| {
+        let own = ports.own_range().map_err(DialError::at("reading the pod's port range"))?;
+        let mut tries = 0;
+        loop {
+            match start(spare::socket(target)?, request, mtu, &own) {
+                Ok(begun) => return Ok(begun),
+                Err(Refusal::Final(error)) => return Err(error),
+                Err(Refusal::Port(source)) => {
+                    tries += 1;
+                    if tries >= TRIES {
+                        return Err(DialError::NoPort { target, cause: NoPort::Busy { tries, source } });
+                    }
                 }
             }
         }
-    }
+    })?
 }
 
-fn socket(target: SocketAddr, client: ClientOptions, mtu: u32) -> Result<Socket, DialError> {
-    let kind = Type::STREAM.nonblocking().cloexec();
-    let socket = Socket::new(Domain::for_address(target), kind, Some(Protocol::TCP))
-        .map_err(DialError::at("making a socket in the pod"))?;
+/// Sends the SYN of one socket, from a port outside `own` if there is one.
+fn start<'a>(
+    socket: Socket,
+    request: &DialRequest<'a>,
+    mtu: u32,
+    own: &RangeInclusive<u16>,
+) -> Result<(Socket, Port<'a>), Refusal> {
+    let DialRequest { local, target, ports, client, .. } = *request;
+    suit(&socket, target, client, mtu).map_err(Refusal::Final)?;
+    let no_port = |cause| Refusal::Final(DialError::NoPort { target, cause });
+    let number = ports.take(target, own).map_err(no_port)?;
+    let port = Port { ports, target, number };
+    bind_and_connect(&socket, (local, number).into(), target)?;
+    Ok((socket, port))
+}
+
+/// Lets a socket ask for what the client has asked for.
+fn suit(socket: &Socket, target: SocketAddr, client: ClientOptions, mtu: u32) -> Result<(), DialError> {
     let mark = if client.options & OPT_TIMESTAMP == 0 { MARK_DIAL } else { MARK_DIAL_STAMPED };
     socket.set_mark(mark).map_err(DialError::at("marking a socket (SO_MARK)"))?;
     let set = || -> io::Result<()> {
-        // Closing it sends a reset, whenever that is, and waits for nothing; in repair mode it sends nothing at all.
-        socket.set_linger(Some(Duration::ZERO))?;
-        socket.set_tcp_nodelay(true)?;
-        // Two legs of one pod to two backends may have one port.
-        socket.set_reuse_address(true)?;
         let headers = if target.is_ipv4() { 40 } else { 60 };
         // Left alone where it is what the route gives anyway: the kernel caps the backend's MSS by it, too, and its
         // own value could no longer be read.
@@ -147,10 +164,9 @@ fn socket(target: SocketAddr, client: ClientOptions, mtu: u32) -> Result<Socket,
         }
         // tcp_select_initial_window() takes the scale that the clamp needs, if memory allows for as much.
         let clamp = if client.options & OPT_WSCALE == 0 { 0xffff } else { 0x8000 << client.wscale.min(14) };
-        sockopt::set(&socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, clamp)
+        sockopt::set(socket, libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, clamp)
     };
-    set().map_err(DialError::at("setting options of a socket"))?;
-    Ok(socket)
+    set().map_err(DialError::at("setting options of a socket"))
 }
 
 /// `TCP_MIN_MSS`: the kernel refuses less.

@@ -103,8 +103,13 @@ impl Cast {
             lab.delete_namespace(name)?;
         }
         let (own, fork) = (Server::new(lab, "base", 11)?, Server::new(lab, "fork", 12)?);
+        let client = lab.pod("client", 10)?;
+        for pod in [&client, &bare_client, &twin_client] {
+            // Else a client of some 14,000 new connections looks for a free port for milliseconds.
+            pod.sysctl("net/ipv4/tcp_max_tw_buckets", "1024")?;
+        }
         Ok(Self {
-            client: lab.pod("client", 10)?,
+            client,
             orders: lab.service("shop/orders", 10, 80, &[own.endpoint()])?,
             stock: lab.service("shop/stock", 20, 80, &[own.endpoint()])?,
             plain: lab.service("shop/plain", 30, 80, &[bare.endpoint()])?,

@@ -1,6 +1,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    sync::LazyLock,
 };
 
 use sidetrack_splice::abi::{addr::Tuple, record::OPT_TIMESTAMP};
@@ -30,7 +31,10 @@ fn listen(b: &Pod, v6: bool) -> (TcpListener, SocketAddr) {
 }
 
 fn ask(ports: &PortBook, target: SocketAddr) -> DialRequest<'_> {
+    /// Never filled.
+    static NONE: LazyLock<Spare> = LazyLock::new(Spare::default);
     DialRequest {
+        spare: &NONE,
         local: ip(target.is_ipv6(), 1),
         target,
         ports,
@@ -195,6 +199,51 @@ async fn a_pod_with_a_range_of_its_own_keeps_it() {
     assert_eq!(first.local.port(), 65535);
     let second = dial(&a, ask(&ports, target)).await.expect("connected");
     assert_eq!(second.local.port(), 16384);
+}
+
+#[tokio::test]
+async fn a_spare_socket_dials_once_without_a_way_into_the_namespace() {
+    let lab = Lab::new();
+    lab.pair();
+    let (a, b) = (lab.pod("a"), lab.pod("b"));
+    let stamped = ClientOptions { mss: 1000, options: OPT_WSCALE | OPT_TIMESTAMP, wscale: 3 };
+    for v6 in [false, true] {
+        let (listener, target) = listen(&b, v6);
+        let (ports, spare) = (PortBook::default(), Spare::default());
+        let request = |client| DialRequest { spare: &spare, client, ..ask(&ports, target) };
+        let first = dial(&a, request(stamped)).await.expect("connected");
+        assert!(spare.take(target).is_none(), "nothing is made ahead of the first dial's end");
+        spare.refill(&a, target);
+        // A port that it cannot have: the dial takes another one, and a socket of its own.
+        let next = first.local.port() + 1;
+        let taken = a.netns.run(|| TcpListener::bind((ip(v6, 1), next))).expect("entered").expect("free");
+        let other = dial(&a, request(stamped)).await.expect("connected");
+        assert!(other.local.port() > next);
+        drop(taken);
+        assert!(spare.take(target).is_none(), "it was used");
+        spare.refill(&a, target);
+        spare.refill(&a, target);
+        let before = ports.in_use();
+        let made = dial(&a, request(stamped)).await.expect("connected");
+        assert_eq!(ports.in_use(), before + 1);
+        assert_eq!((made.rcv_wscale, made.mss), (3, 1000));
+        assert!(made.options & OPT_TIMESTAMP != 0);
+        assert!(spare.take(target).is_none(), "it was used");
+        for dialled in [first, other, made] {
+            dialled.abandon();
+        }
+        drop(listener);
+    }
+    // One that was made dials where the way in is closed.
+    let (_listener, target) = listen(&b, false);
+    let (ports, spare) = (PortBook::default(), Spare::default());
+    let request = || DialRequest { spare: &spare, ..ask(&ports, target) };
+    dial(&a, request()).await.expect("connected");
+    spare.refill(&a, target);
+    lab.del("a");
+    dial(&a, request()).await.expect("connected");
+    let gone = dial(&a, request()).await;
+    assert!(matches!(gone, Err(DialError::Netns(_))), "{gone:?}");
 }
 
 #[tokio::test]
