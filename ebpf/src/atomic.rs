@@ -31,6 +31,17 @@ unsafe fn fetch_add(p: *mut u64, n: u64) -> u64 {
     was
 }
 
+/// Takes the line of cache at `p` over from other processors, before it is read: one that is read first and written then is
+/// fetched twice, for the time that reading a head takes.
+///
+/// # Safety
+/// `p` is valid and aligned.
+#[inline(always)]
+pub unsafe fn own(p: *mut u64) {
+    // SAFETY: the caller's promise.
+    unsafe { fetch_add(p, 0) };
+}
+
 /// Raises the number at `p` to `to`, if it is lower: what several processors report is never lost.
 ///
 /// # Safety

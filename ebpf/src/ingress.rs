@@ -117,6 +117,10 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
         }
         return PASS;
     }
+    if p.len != 0 {
+        // SAFETY: a map value, the generation of what is read and written below.
+        unsafe { atomic::own(&raw mut (*c).answering) };
+    }
     let start = seq::extend(resp.next, p.seq);
     let end = start + u64::from(p.len);
     w.start = start;

@@ -60,7 +60,8 @@ pub extern "C" fn plain_request(skb: *mut __sk_buff, c: *mut Connection) -> u32 
     {
         return 0;
     }
-    let active = skb::sent(skb);
+    // SAFETY: a map value, one field that never changes.
+    let (active, isn) = (skb::sent(skb), unsafe { (*c).isn });
     // SAFETY: a map value, whose state is written between claim and publication.
     unsafe {
         if !atomic::claim(&raw mut (*c).generation, generation) {
@@ -70,7 +71,10 @@ pub extern "C" fn plain_request(skb: *mut __sk_buff, c: *mut Connection) -> u32 
         now.consume(&facts, behind, out.end);
         now.passed(out.end);
         now.active = active;
+        let told = reply::tell(isn, now);
         atomic::publish(&raw mut (*c).generation);
+        // Behind the barrier, which would wait until the other processor has given the line away.
+        (&raw mut (*c).told).write_volatile(told);
     }
     count(Reason::HeadBaseline);
     1
@@ -86,15 +90,17 @@ pub extern "C" fn plain_response(skb: *mut __sk_buff, c: *mut Connection) -> u32
     }
     // SAFETY: a per-CPU value that nothing else uses meanwhile; a map value: what is read is checked by the claim, and a request
     // is noted before its owner can answer it.
-    let (w, (generation, resp), asked, heads) = unsafe {
+    let (w, (generation, resp), asked) = unsafe {
         let copy = atomic::generation(&raw const (*c).answering, &raw const (*c).resp);
-        (&*w, copy, (*c).now.asked, (*c).now.head_bits)
+        (&*w, copy, reply::told((*c).isn, (&raw const (*c).told).read_volatile()))
     };
     // SAFETY: as above.
     let (plain, answered) = unsafe { ((*resp).plain_head(w.start), (*resp).answered) };
     if !plain {
         return 0;
     }
+    // SAFETY: a map value, which says what is not told.
+    let (asked, heads) = asked.map_or_else(|| unsafe { ((*c).now.asked, (*c).now.head_bits) }, |asked| (asked, 0));
     let Some(was_head) = reply::was_head(asked, answered, heads) else { return 0 };
     let Some(head) = read(skb, w.packet.payload_at, w.end - w.start, http::RESPONSE) else { return 0 };
     let body = http::response_body(head, was_head);

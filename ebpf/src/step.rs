@@ -1,9 +1,12 @@
 //! One step on a connection at egress: its state is copied, the decision is taken on the copy, and committed if nobody else has
 //! changed the connection meanwhile.
 
-use sidetrack_splice::abi::{
-    reason::Reason,
-    record::{CONN_HELD, CONN_PENDING, ConnState, Connection},
+use sidetrack_splice::{
+    abi::{
+        reason::Reason,
+        record::{CONN_HELD, CONN_PENDING, ConnState, Connection},
+    },
+    reply,
 };
 
 use crate::{atomic, count::count, maps::Out, mem};
@@ -44,7 +47,12 @@ fn claimed(c: *mut Connection, out: &mut Out, write: impl FnOnce(*mut ConnState,
 #[inline(always)]
 pub fn commit(c: *mut Connection, out: &mut Out) -> bool {
     // SAFETY: two states, and nobody else writes either.
-    claimed(c, out, |now, out| unsafe { mem::copy(now, &raw const out.state) })
+    let done = claimed(c, out, |now, out| unsafe { mem::copy(now, &raw const out.state) });
+    if done {
+        // SAFETY: map values, the first of which never changes.
+        unsafe { (&raw mut (*c).told).write_volatile(reply::tell((*c).isn, &out.state)) };
+    }
+    done
 }
 
 /// Notes alone that the agent gets a frame of the client's, which may say less than the client will have said by then.

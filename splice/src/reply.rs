@@ -1,7 +1,7 @@
 //! The response side of a connection: what ingress decides.
 
 use crate::abi::record::{
-    FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, RESP_FIN, RESP_TUNNEL, RespState,
+    ConnState, FRAMING_CHUNKED, FRAMING_HEAD, FRAMING_LOST, FRAMING_REST, Framing, RESP_FIN, RESP_TUNNEL, RespState,
 };
 
 /// Where a segment of the owner belongs.
@@ -36,6 +36,22 @@ pub struct Facts {
 pub const fn was_head(asked: u32, answered: u32, head_bits: u64) -> Option<bool> {
     let ahead = asked.wrapping_sub(answered);
     if ahead == 0 || ahead > u64::BITS { None } else { Some(head_bits >> (answered & 63) & 1 != 0) }
+}
+
+/// What a response need know of its connection's requests, in one word ([`Connection::told`](crate::abi::record::Connection::told)): how
+/// many were passed on, with the connection's `isn`, because a map gives the memory of a removed record to another at once. Zero,
+/// which tells nothing, while one of the last may have been a HEAD.
+#[inline(always)]
+#[must_use]
+pub const fn tell(isn: u32, now: &ConnState) -> u64 {
+    if now.head_bits == 0 { (isn as u64) << 32 | now.asked as u64 } else { 0 }
+}
+
+/// How many requests were passed on, none of the last a HEAD, by a word of [`tell`]: all of them, or fewer. `None`: it is not told.
+#[inline(always)]
+#[must_use]
+pub const fn told(isn: u32, word: u64) -> Option<u32> {
+    if word >> 32 == isn as u64 { Some(word as u32) } else { None }
 }
 
 impl RespState {

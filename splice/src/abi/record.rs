@@ -180,8 +180,9 @@ pub struct ConnState {
 /// Each side has a generation of its own. It is even while its state is whole. Who changes the state makes it odd by
 /// one compare-and-swap, writes, and makes it even again: of two who decided on one copy, one wins.
 ///
-/// Requests pass on one processor and responses on another. Of what each exchange changes, each side has one line of cache, and
-/// reads one of the other's at the most; see [`VALUE_AT`].
+/// Requests pass on one processor and responses on another. Of what each exchange changes, each side has one line of cache that the
+/// other does not read, see [`VALUE_AT`]: a line that both use costs each of them as much as reading a head. What responses must
+/// know of requests stands in [`Self::told`], which egress only writes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(
@@ -209,8 +210,10 @@ pub struct Connection {
     pub now: ConnState,
     /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs` counts as free.
     pub legs: [LegRef; LEGS],
+    /// What responses need to know of [`Self::now`], see [`crate::reply::tell`]: written behind it, and never ahead of it.
+    pub told: u64,
     /// Zero.
-    pub room: [u64; 2],
+    pub room: u64,
     /// Of [`Self::resp`].
     pub answering: u64,
     /// Response side, in the client's view of the sequence space. All zero before the baseline's SYN-ACK was seen.
@@ -240,7 +243,8 @@ const _: () = {
         line(offset_of!(Connection, resp) + offset_of!(RespState, acked)) == responses,
         "a response changes one line"
     );
-    assert!(line(offset_of!(Connection, legs) + size_of::<[LegRef; LEGS]>() - 1) < responses);
+    let told = line(offset_of!(Connection, told));
+    assert!(line(now + size_of::<ConnState>() - 1) < told && told < responses, "what is told has a line of its own");
 };
 
 /// What a SYN or a SYN-ACK says about its sender.

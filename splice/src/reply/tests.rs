@@ -89,3 +89,22 @@ fn no_more_requests_are_told_apart_than_there_are_bits() {
         assert_eq!(was_head(answered.wrapping_add(65), answered, u64::MAX), None, "the bit is another request's");
     }
 }
+
+#[test]
+fn what_is_told_of_requests_is_never_more_than_there_were() {
+    let after = |asked, head_bits| ConnState { head_bits, asked, ..ConnState::default() };
+    for isn in [0, 1, 77, u32::MAX] {
+        for asked in [0, 1, 64, u32::MAX] {
+            assert_eq!(told(isn, tell(isn, &after(asked, 0))), Some(asked));
+            assert_eq!(told(isn ^ 1, tell(isn, &after(asked, 0))), None, "it is another connection's");
+            // A HEAD is not told: what is there counts no requests, so that nothing is an answer.
+            let silent = told(isn, tell(isn, &after(asked, 1 << 63)));
+            assert!(silent.is_none_or(|asked| isn == 0 && asked == 0));
+        }
+        // A new record tells of no request, and an old word is an answer to none that came later.
+        assert!(told(isn, 0).is_none_or(|asked| was_head(asked, 0, 0).is_none()));
+        let old = told(isn, tell(isn, &after(5, 0))).expect("told");
+        assert_eq!(was_head(old, 4, 0), Some(false));
+        assert_eq!(was_head(old, 5, 0), None, "read again where all is known");
+    }
+}
