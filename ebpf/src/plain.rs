@@ -60,8 +60,8 @@ pub extern "C" fn plain_request(skb: *mut __sk_buff, c: *mut Connection) -> u32 
     {
         return 0;
     }
-    // SAFETY: a map value, one field that never changes.
-    let (active, isn) = (skb::sent(skb), unsafe { (*c).isn });
+    // SAFETY: a map value. Read before the claim, which fails if the memory is another connection's by then.
+    let (active, isn) = (skb::sent(skb), unsafe { (&raw const (*c).isn).read_volatile() });
     // SAFETY: a map value, whose state is written between claim and publication.
     unsafe {
         if !atomic::claim(&raw mut (*c).generation, generation) {

@@ -20,8 +20,10 @@ use crate::{count::count, maps::FILTER, mem};
 const TCP: u8 = 6;
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
-/// Since Linux 6.16: an IPv6 address change leaves `CHECKSUM_COMPLETE` as it is.
-const BPF_F_IPV6: u64 = 1 << 7;
+/// `BPF_F_IPV6`, since Linux 6.16: an IPv6 address change leaves `CHECKSUM_COMPLETE` as it is. A variable, so that a test sees what
+/// is done on older kernels, which refuse it.
+#[unsafe(no_mangle)]
+static IPV6_CHECKSUM: u64 = 1 << 7;
 /// Recompute `CHECKSUM_COMPLETE` for the stored bytes.
 const BPF_F_RECOMPUTE_CSUM: u64 = 1;
 
@@ -306,13 +308,18 @@ pub fn rewrite(skb: *mut __sk_buff, p: &Packet, edit: &Edit) -> bool {
     } else {
         let (words, addresses, rest) = edit.words_v6(p);
         let a = addresses.sum();
-        // Kernels before 6.16 do not know the flag, and take the whole change into CHECKSUM_COMPLETE: there the
-        // addresses are stored with their own correction.
-        let known = l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR) | BPF_F_IPV6);
-        let flags = if known { 0 } else { BPF_F_RECOMPUTE_CSUM };
-        (known || l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR)))
+        // SAFETY: a variable that nobody writes once the programs are loaded.
+        let flag = unsafe { (&raw const IPV6_CHECKSUM).read_volatile() };
+        // Kernels before 6.16 do not know the flag, and take the change of the checksum field into CHECKSUM_COMPLETE: there the
+        // addresses, and they alone, are stored with their own correction.
+        if l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR) | flag) {
+            return l4(skb, check, rest.sum(), 0) && store(skb, ETH + 8, &words, 0);
+        }
+        let (Some(addresses), Some(behind)) = (words.first_chunk::<8>(), words.last_chunk::<4>()) else { return false };
+        l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR))
             && l4(skb, check, rest.sum(), 0)
-            && store(skb, ETH + 8, &words, flags)
+            && store(skb, ETH + 8, addresses, BPF_F_RECOMPUTE_CSUM)
+            && store(skb, ETH + 40, behind, 0)
     }
 }
 

@@ -46,11 +46,13 @@ fn claimed(c: *mut Connection, out: &mut Out, write: impl FnOnce(*mut ConnState,
 /// Commits the state that was decided on.
 #[inline(always)]
 pub fn commit(c: *mut Connection, out: &mut Out) -> bool {
+    // SAFETY: a map value. Read before the claim, which fails if the memory is another connection's by then.
+    let isn = unsafe { (&raw const (*c).isn).read_volatile() };
     // SAFETY: two states, and nobody else writes either.
     let done = claimed(c, out, |now, out| unsafe { mem::copy(now, &raw const out.state) });
     if done {
-        // SAFETY: map values, the first of which never changes.
-        unsafe { (&raw mut (*c).told).write_volatile(reply::tell((*c).isn, &out.state)) };
+        // SAFETY: a map value, a word that is whole at any time.
+        unsafe { (&raw mut (*c).told).write_volatile(reply::tell(isn, &out.state)) };
     }
     done
 }

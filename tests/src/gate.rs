@@ -16,6 +16,8 @@ pub enum Need {
     Tc,
     /// A kernel with tcx (6.6).
     Tcx,
+    /// A kernel that says whether `CHECKSUM_COMPLETE` is right behind a test run (6.16).
+    SummedRuns,
     /// A second processor.
     TwoProcessors,
     /// The built agent.
@@ -45,11 +47,10 @@ impl Need {
             Self::Nginx => tool("nginx", "-v"),
             Self::Curl => tool("curl", "--version"),
             Self::Tc => tool("tc", "-V"),
-            Self::Tcx => {
-                let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
-                let name = b"BPF_TCX_INGRESS\0";
-                let there = types.windows(name.len()).any(|bytes| bytes == name);
-                (!there).then(|| "this kernel has no tcx".to_owned())
+            Self::Tcx => (!kernel_has("BPF_TCX_INGRESS")).then(|| "this kernel has no tcx".to_owned()),
+            // The flag of test runs came with this one, and is no name in the kernel's types.
+            Self::SummedRuns => {
+                (!kernel_has("BPF_F_IPV6")).then(|| "this kernel does not look at sums behind test runs".to_owned())
             }
             Self::TwoProcessors => {
                 let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
@@ -62,6 +63,13 @@ impl Need {
             }
         }
     }
+}
+
+/// Whether the kernel's types have this name.
+fn kernel_has(name: &str) -> bool {
+    let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+    let name = [name.as_bytes(), b"\0"].concat();
+    types.windows(name.len()).any(|bytes| bytes == name)
 }
 
 fn tool(name: &str, question: &str) -> Option<String> {

@@ -160,7 +160,9 @@ fn forget(shared: &Shared, conn: &Tuple, c: &Connection, heard: Heard) {
     }
     match shared.maps.connections.take(conn) {
         // It begins at this very moment: it is put back. What came in the microseconds between was not followed.
-        Ok(Some(now)) if now.isn != c.isn => {
+        Ok(Some(mut now)) if now.isn != c.isn => {
+            // It may be of a moment later than the rest of the copy.
+            now.told = 0;
             if let Err(error) = shared.maps.connections.add(conn, &now) {
                 warn!(%conn, "a connection that has just begun is not steered: {error}");
             }

@@ -108,18 +108,18 @@ fn begin<'a>(pod: &Pod, request: &DialRequest<'a>) -> Result<(Socket, Port<'a>),
         return Err(DialError::Family(target, local));
     }
     let mtu = pod.link.mtu;
+    let mut tries = 0;
     if let Some(own) = ports.known_range()
         && let Some(socket) = spare.take(target)
     {
         match start(socket, request, mtu, &own) {
-            Err(Refusal::Port(_)) => {}
+            Err(Refusal::Port(_)) => tries += 1,
             Err(Refusal::Final(error)) => return Err(error),
             Ok(begun) => return Ok(begun),
         }
     }
     pod.netns.run(|| {
         let own = ports.own_range().map_err(DialError::at("reading the pod's port range"))?;
-        let mut tries = 0;
         loop {
             match start(spare::socket(target)?, request, mtu, &own) {
                 Ok(begun) => return Ok(begun),

@@ -1,7 +1,9 @@
 //! The compiled kernel programs, loaded without any pin, and run on made frames (`BPF_PROG_TEST_RUN`).
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -12,6 +14,7 @@ use aya::{
     maps::{Array, HashMap, MapData},
     programs::SchedClassifier,
 };
+use libbpf_rs::libbpf_sys;
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
@@ -107,13 +110,22 @@ static BUILD: Mutex<()> = Mutex::new(());
 impl Kernel {
     /// Loads the programs. The caller's thread stays on the first processor: what they leave in per-CPU memory is looked for there.
     pub fn load() -> Result<Self> {
+        Self::load_by(&mut EbpfLoader::new())
+    }
+
+    /// The same, as a kernel before 6.16 runs them: it refuses `BPF_F_IPV6`, as every kernel does a flag that nobody knows.
+    pub fn load_without_ipv6_checksums() -> Result<Self> {
+        Self::load_by(EbpfLoader::new().override_global("IPV6_CHECKSUM", &(1_u64 << 40), true))
+    }
+
+    fn load_by(loader: &mut EbpfLoader<'_>) -> Result<Self> {
         let object = {
             let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
             let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs.bpf.o");
             xtask::ebpf::build_ebpf(&path)?;
             std::fs::read(path)?
         };
-        let mut object = EbpfLoader::new().load(&object)?;
+        let mut object = loader.load(&object)?;
         for name in ["st_egress", "st_ingress"] {
             let program: &mut SchedClassifier = object.program_mut(name).context("the object has it")?.try_into()?;
             program.load()?;
@@ -216,6 +228,27 @@ pub fn run_out(object: &Ebpf, name: &str, frame: &[u8]) -> Result<(i32, Vec<u8>)
     let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
     let run = program.test_run(options)?;
     Ok((run.return_value.cast_signed(), out))
+}
+
+/// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE`, since Linux 6.16: the frame comes with the sum of all its bytes, as some cards give it, and the
+/// run fails with `EBADMSG` if the sum is wrong behind it (`bpf_prog_test_run_skb` in `net/bpf/test_run.c`).
+const CHECKSUM_COMPLETE: u32 = 1 << 2;
+
+/// Runs a program on a frame whose sum a card has taken. Returns its verdict; an error where the sum is wrong afterwards.
+pub fn run_summed(object: &Ebpf, name: &str, frame: &[u8]) -> Result<i32> {
+    let program: &SchedClassifier = object.program(name).context("the object has it")?.try_into()?;
+    let mut options = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as u64,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: u32::try_from(frame.len())?,
+        flags: CHECKSUM_COMPLETE,
+        ..Default::default()
+    };
+    let fd = program.fd()?.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, and the options name a frame that outlives the call.
+    let done = unsafe { libbpf_sys::bpf_prog_test_run_opts(fd, &raw mut options) };
+    ensure!(done == 0, "{name} on a frame with its sum: {}", io::Error::from_raw_os_error(-done));
+    Ok(options.retval.cast_signed())
 }
 
 /// Binds the calling thread to a processor.

@@ -1,6 +1,7 @@
 //! The compiled kernel programs by themselves, on made frames.
 
 mod anchor;
+mod checksums;
 mod full;
 mod kernel;
 mod quotes;

@@ -29,25 +29,25 @@ const ROUNDS: u32 = 20_000;
 const AHEAD: u32 = 400;
 
 const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n";
-const KEYED: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\nbaggage: sidetrack=pr-1\r\n\r\n";
-const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub const KEYED: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\nbaggage: sidetrack=pr-1\r\n\r\n";
+pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 /// Number of the route of the key.
 const ROUTE: u32 = 7;
 /// The fork's leg.
 const SLOT: u8 = 1;
 /// Next numbers of that leg when it is made: what its backend expects, and what it sends.
-const LEG: (u32, u32) = (5000, 0xffff_ffe0);
+pub const LEG: (u32, u32) = (5000, 0xffff_ffe0);
 
 /// A connection that a fork has served and the baseline serves again: the fork's leg is parked.
-struct Stage {
-    kernel: Kernel,
+pub struct Stage {
+    pub kernel: Kernel,
     legs: Records<{ size_of::<Tuple>() }, { size_of::<Leg>() }>,
     /// The connection as its client sees it.
-    flow: Flow,
+    pub flow: Flow,
     /// The same as the baseline sees it, which knows nothing of what a fork has served.
     base: Flow,
     /// Names of the baseline's leg and of the fork's, and what stood there.
-    names: [Tuple; 2],
+    pub names: [Tuple; 2],
     before: (Connection, [Leg; 2]),
 }
 
@@ -63,7 +63,11 @@ impl Stage {
         if !open(&[Need::Lab, Need::TwoProcessors]) {
             return Ok(None);
         }
-        let mut kernel = Kernel::load()?;
+        Self::of(Kernel::load()?, v6).map(Some)
+    }
+
+    /// The same, of programs that are loaded.
+    pub fn of(mut kernel: Kernel, v6: bool) -> Result<Self> {
         let mut dials: Records<{ size_of::<Tuple>() }, { size_of::<Dial>() }> =
             Records::take(&mut kernel.object, "dials")?;
         let mut legs = Records::take(&mut kernel.object, "legs")?;
@@ -122,7 +126,7 @@ impl Stage {
         let After { c, base, fork } = stage.after()?;
         ensure!((c.now.owner, c.now.phase) == (0, PHASE_WATCH), "{:?}", c.now);
         ensure!((base.state, fork.state) == (STATE_OWNER, STATE_PARKED), "{base:?} {fork:?}");
-        Ok(Some(stage))
+        Ok(stage)
     }
 
     fn after(&self) -> Result<After> {

@@ -35,9 +35,10 @@ impl Spare {
     /// Makes one in the place of the one that a dial to `target` has taken. Where that fails, the next dial makes its own, and
     /// says why it cannot.
     pub fn refill(&self, pod: &Pod, target: SocketAddr) {
-        let mut spare = self.of(target);
-        if spare.is_none() {
-            *spare = pod.netns.run(|| socket(target).ok()).ok().flatten();
+        if self.of(target).is_none() {
+            // Nobody waits for the lock meanwhile.
+            let made = pod.netns.run(|| socket(target).ok()).ok().flatten();
+            *self.of(target) = made;
         }
     }
 }
