@@ -11,7 +11,7 @@ use sidetrack_tests::{
 use socket2::SockRef;
 use std::{
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::mpsc::{self, Sender},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -75,6 +75,18 @@ impl Twice {
     }
 }
 
+/// A service whose baseline is such a server, and whose key leads to the fork. Returns its address, the agent, and a client whose first
+/// request the server has answered.
+fn with_baseline(scene: &Scene, port: u16) -> Result<(SocketAddr, Agent<'_>, Http)> {
+    let at = scene.base_pod.v4_port(port);
+    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
+    let agent = Agent::start(&scene.lab, &routes)?;
+    agent.wait_attached(["client"])?;
+    let mut http = scene.client.http(at)?;
+    ensure!(http.exchange(&Request::get("/"))?.served_by() == "first");
+    Ok((at, agent, http))
+}
+
 fn answer(stream: &mut TcpStream, server: &str) -> Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -89,16 +101,11 @@ fn answer(stream: &mut TcpStream, server: &str) -> Result<()> {
 #[test]
 fn what_an_owner_says_while_a_head_is_held_stays_away_from_the_client() -> Result<()> {
     let Some(scene) = Scene::open("late", BBR)? else { return Ok(()) };
-    let at = scene.base_pod.v4_port(9000);
     let server = Twice::start(&scene.base_pod, 9000, |mut first| {
         first.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 4\r\n\r\nlate")?;
         Ok(Some(first))
     })?;
-    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
-    let agent = Agent::start(&scene.lab, &routes)?;
-    agent.wait_attached(["client"])?;
-    let mut http = scene.client.http(at)?;
-    ensure!(http.exchange(&Request::get("/"))?.served_by() == "first");
+    let (_, agent, mut http) = with_baseline(&scene, 9000)?;
     server.end_under_hold(&agent, &mut http, KEY, &scene.fork_pod)?;
     // It comes again, and finds its leg parked: nothing can follow on that, so the next request gets another.
     wait_for("the leg to be closed", SOON, || (agent.counter("parked_closed").ok()? >= 1).then_some(()))?;
@@ -132,13 +139,8 @@ fn an_owner_that_resets_while_a_head_is_held_is_dialled_again_when_needed() -> R
 #[test]
 fn a_baseline_that_resets_while_the_first_head_is_held_does_not_end_that() -> Result<()> {
     let Some(scene) = Scene::open("reset-before", RENO)? else { return Ok(()) };
-    let at = scene.base_pod.v4_port(9000);
     let server = Twice::resetting(&scene.base_pod, 9000)?;
-    let routes = Routes::new().addresses("shop/late", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
-    let agent = Agent::start(&scene.lab, &routes)?;
-    agent.wait_attached(["client"])?;
-    let mut http = scene.client.http(at)?;
-    ensure!(http.exchange(&Request::get("/"))?.served_by() == "first");
+    let (at, agent, mut http) = with_baseline(&scene, 9000)?;
     server.end_under_hold(&agent, &mut http, KEY, &scene.fork_pod)?;
     ensure!(agent.counter("held_kept")? == 1, "{}", agent.explain());
     let reset = http.exchange(&Request::get("/"));

@@ -109,27 +109,30 @@ fn begin<'a>(pod: &Pod, request: &DialRequest<'a>) -> Result<(Socket, Port<'a>),
     }
     let mtu = pod.link.mtu;
     let mut tries = 0;
+    // Nothing: the pod has the port itself, another may be free.
+    let mut attempt = |socket, own: &RangeInclusive<u16>| match start(socket, request, mtu, own) {
+        Ok(begun) => Ok(Some(begun)),
+        Err(Refusal::Final(error)) => Err(error),
+        Err(Refusal::Port(source)) => {
+            tries += 1;
+            if tries < TRIES {
+                Ok(None)
+            } else {
+                Err(DialError::NoPort { target, cause: NoPort::Busy { tries, source } })
+            }
+        }
+    };
     if let Some(own) = ports.known_range()
         && let Some(socket) = spare.take(target)
+        && let Some(begun) = attempt(socket, &own)?
     {
-        match start(socket, request, mtu, &own) {
-            Err(Refusal::Port(_)) => tries += 1,
-            Err(Refusal::Final(error)) => return Err(error),
-            Ok(begun) => return Ok(begun),
-        }
+        return Ok(begun);
     }
     pod.netns.run(|| {
         let own = ports.own_range().map_err(DialError::at("reading the pod's port range"))?;
         loop {
-            match start(spare::socket(target)?, request, mtu, &own) {
-                Ok(begun) => return Ok(begun),
-                Err(Refusal::Final(error)) => return Err(error),
-                Err(Refusal::Port(source)) => {
-                    tries += 1;
-                    if tries >= TRIES {
-                        return Err(DialError::NoPort { target, cause: NoPort::Busy { tries, source } });
-                    }
-                }
+            if let Some(begun) = attempt(spare::socket(target)?, &own)? {
+                return Ok(begun);
             }
         }
     })?

@@ -2,7 +2,7 @@
 
 use crate::{
     kernel::{ACK, EGRESS, INGRESS, Kernel, frame, run, run_summed},
-    races::{KEYED, LEG, OK, Stage},
+    stage::{KEYED, LEG, OK, Stage},
 };
 use anyhow::{Result, ensure};
 use rstest::rstest;
@@ -31,7 +31,7 @@ fn a_sum_of_all_bytes_is_right_behind_a_rewrite(
     stage.flow.answered += OK.len() as u32;
     let out = run_summed(&stage.kernel.object, EGRESS, &stage.flow.request(ACK, b""))?;
     ensure!(back != SHOT && out != SHOT, "neither is dropped: {back}, {out}");
-    // A frame that nobody rewrites, so that a sum is known to be looked at and found right.
+    // The sum of a frame that nobody rewrites is right, too.
     ensure!(run(&stage.kernel.object, EGRESS, &answer)? == run_summed(&stage.kernel.object, EGRESS, &answer)?);
     Ok(())
 }

@@ -214,19 +214,21 @@ impl Kernel {
 pub const EGRESS: &str = "st_egress";
 pub const INGRESS: &str = "st_ingress";
 
+fn program<'a>(object: &'a Ebpf, name: &str) -> Result<&'a SchedClassifier> {
+    Ok(object.program(name).context("the object has it")?.try_into()?)
+}
+
 /// Runs a program on a frame. Returns its verdict.
 pub fn run(object: &Ebpf, name: &str, frame: &[u8]) -> Result<i32> {
-    let program: &SchedClassifier = object.program(name).context("the object has it")?.try_into()?;
-    let run = program.test_run(TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() })?;
+    let run = program(object, name)?.test_run(TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() })?;
     Ok(run.return_value.cast_signed())
 }
 
 /// The same, with what it has made of the frame.
 pub fn run_out(object: &Ebpf, name: &str, frame: &[u8]) -> Result<(i32, Vec<u8>)> {
-    let program: &SchedClassifier = object.program(name).context("the object has it")?.try_into()?;
     let mut out = vec![0; frame.len()];
     let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
-    let run = program.test_run(options)?;
+    let run = program(object, name)?.test_run(options)?;
     Ok((run.return_value.cast_signed(), out))
 }
 
@@ -236,7 +238,6 @@ const CHECKSUM_COMPLETE: u32 = 1 << 2;
 
 /// Runs a program on a frame whose sum a card has taken. Returns its verdict; an error where the sum is wrong afterwards.
 pub fn run_summed(object: &Ebpf, name: &str, frame: &[u8]) -> Result<i32> {
-    let program: &SchedClassifier = object.program(name).context("the object has it")?.try_into()?;
     let mut options = libbpf_sys::bpf_test_run_opts {
         sz: size_of::<libbpf_sys::bpf_test_run_opts>() as u64,
         data_in: frame.as_ptr().cast(),
@@ -244,7 +245,7 @@ pub fn run_summed(object: &Ebpf, name: &str, frame: &[u8]) -> Result<i32> {
         flags: CHECKSUM_COMPLETE,
         ..Default::default()
     };
-    let fd = program.fd()?.as_fd().as_raw_fd();
+    let fd = program(object, name)?.fd()?.as_fd().as_raw_fd();
     // SAFETY: the descriptor is open, and the options name a frame that outlives the call.
     let done = unsafe { libbpf_sys::bpf_prog_test_run_opts(fd, &raw mut options) };
     ensure!(done == 0, "{name} on a frame with its sum: {}", io::Error::from_raw_os_error(-done));

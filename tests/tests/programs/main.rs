@@ -6,3 +6,4 @@ mod full;
 mod kernel;
 mod quotes;
 mod races;
+mod stage;

@@ -3,20 +3,18 @@
 
 use std::{
     hint::spin_loop,
-    net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering},
     thread,
 };
 
-use crate::kernel::{ACK, EGRESS, Flow, INGRESS, Kernel, PASS, Records, frame, on_cpu, run};
+use crate::{
+    kernel::{ACK, EGRESS, INGRESS, Kernel, PASS, on_cpu, run},
+    stage::{After, KEYED, PLAIN, Stage, after},
+};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use rstest::rstest;
-use sidetrack_splice::abi::{
-    addr::Tuple,
-    record::{
-        CONN_HELD, Connection, DIAL_READY, Dial, FRAMING_HEAD, LEG_FORK, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD,
-        PHASE_SWITCH, PHASE_WATCH, RESP_RESET, STATE_OWNER, STATE_PARKED,
-    },
+use sidetrack_splice::abi::record::{
+    CONN_HELD, Connection, FRAMING_HEAD, PHASE_CLOSED, PHASE_SWITCH, PHASE_WATCH, RESP_RESET, STATE_OWNER, STATE_PARKED,
 };
 use sidetrack_tests::gate::{Need, open};
 
@@ -28,111 +26,15 @@ const ROUNDS: u32 = 20_000;
 /// The longest head start of one processor, in turns of a spinning loop: longer than a program runs.
 const AHEAD: u32 = 400;
 
-const PLAIN: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\n\r\n";
-pub const KEYED: &[u8] = b"GET / HTTP/1.1\r\nhost: orders\r\nbaggage: sidetrack=pr-1\r\n\r\n";
-pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-/// Number of the route of the key.
-const ROUTE: u32 = 7;
-/// The fork's leg.
-const SLOT: u8 = 1;
-/// Next numbers of that leg when it is made: what its backend expects, and what it sends.
-pub const LEG: (u32, u32) = (5000, 0xffff_ffe0);
-
-/// A connection that a fork has served and the baseline serves again: the fork's leg is parked.
-pub struct Stage {
-    pub kernel: Kernel,
-    legs: Records<{ size_of::<Tuple>() }, { size_of::<Leg>() }>,
-    /// The connection as its client sees it.
-    pub flow: Flow,
-    /// The same as the baseline sees it, which knows nothing of what a fork has served.
-    base: Flow,
-    /// Names of the baseline's leg and of the fork's, and what stood there.
-    pub names: [Tuple; 2],
-    before: (Connection, [Leg; 2]),
-}
-
-/// What stands in the maps behind a race.
-struct After {
-    c: Connection,
-    base: Leg,
-    fork: Leg,
+/// A stage for a race: where there are two processors.
+fn stage(v6: bool) -> Result<Option<Stage>> {
+    if !open(&[Need::Lab, Need::TwoProcessors]) {
+        return Ok(None);
+    }
+    Stage::of(Kernel::load()?, v6).map(Some)
 }
 
 impl Stage {
-    fn open(v6: bool) -> Result<Option<Self>> {
-        if !open(&[Need::Lab, Need::TwoProcessors]) {
-            return Ok(None);
-        }
-        Self::of(Kernel::load()?, v6).map(Some)
-    }
-
-    /// The same, of programs that are loaded.
-    pub fn of(mut kernel: Kernel, v6: bool) -> Result<Self> {
-        let mut dials: Records<{ size_of::<Tuple>() }, { size_of::<Dial>() }> =
-            Records::take(&mut kernel.object, "dials")?;
-        let mut legs = Records::take(&mut kernel.object, "legs")?;
-        kernel.route("pr-1", ROUTE)?;
-
-        let mut flow = kernel.open(v6)?;
-        kernel.send(&mut flow, PLAIN)?;
-        kernel.answer(&mut flow, OK)?;
-        let mut base = flow.clone();
-        let fork: SocketAddr = if v6 { "[fd00::12]:8080" } else { "10.99.0.12:8080" }.parse()?;
-        kernel.watch(fork)?;
-        let conn = flow.conn();
-        let name = Tuple::new(SocketAddr::new(flow.client.ip(), 40_000), fork);
-        run(&kernel.object, EGRESS, &flow.request(ACK, KEYED))?;
-        let held = kernel.connection(&flow)?;
-        ensure!(held.now.phase == PHASE_HOLD, "the head is held: {:?}", held.now);
-        let leg = Leg {
-            conn,
-            slot: SLOT,
-            kind: LEG_FORK,
-            state: STATE_PARKED,
-            moved: 1,
-            rcv_nxt: LEG.0,
-            snd_nxt: LEG.1,
-            isn: held.isn,
-            version: 1,
-            route: ROUTE,
-            ..Leg::default()
-        };
-        legs.put(&name, &leg)?;
-        let leg = LegRef {
-            remote: name.remote,
-            remote_port: name.remote_port,
-            local_port: name.local_port,
-            route: ROUTE,
-            version: 1,
-            kind: LEG_FORK,
-            ..LegRef::default()
-        };
-        let slot = u32::from(SLOT);
-        dials.put(&conn, &Dial { hold: held.now.hold, status: DIAL_READY, slot, leg, ..Dial::default() })?;
-        kernel.send(&mut flow, KEYED)?;
-        ensure!(kernel.connection(&flow)?.now.owner == SLOT, "the fork's leg is taken");
-        let answer = frame(fork, name.local_addr(), LEG.1, LEG.0 + KEYED.len() as u32, ACK, OK);
-        ensure!(run(&kernel.object, INGRESS, &answer)? == PASS, "the fork's answer passes");
-        flow.answered += OK.len() as u32;
-        kernel.send(&mut flow, PLAIN)?;
-        base.sent += PLAIN.len() as u32;
-        kernel.answer(&mut base, OK)?;
-        flow.answered += OK.len() as u32;
-
-        let c = kernel.connection(&flow)?;
-        let find = |name: &Tuple| legs.find(name)?.context("a leg");
-        let before = (c, [find(&conn)?, find(&name)?]);
-        let stage = Self { kernel, legs, flow, base, names: [conn, name], before };
-        let After { c, base, fork } = stage.after()?;
-        ensure!((c.now.owner, c.now.phase) == (0, PHASE_WATCH), "{:?}", c.now);
-        ensure!((base.state, fork.state) == (STATE_OWNER, STATE_PARKED), "{base:?} {fork:?}");
-        Ok(stage)
-    }
-
-    fn after(&self) -> Result<After> {
-        after(&self.kernel.connections, &self.legs, &self.names)
-    }
-
     /// Runs two programs, each on its frame and its processor, at one moment; again and again, from the same beginning. `judge`
     /// gets their verdicts, and what they have left.
     fn race(
@@ -182,15 +84,6 @@ impl Stage {
             helper.join().map_err(|_| anyhow!("the other processor has panicked"))?.and(judged)
         })
     }
-}
-
-fn after<const C: usize, const L: usize, const K: usize>(
-    connections: &Records<K, C>,
-    legs: &Records<K, L>,
-    [base, fork]: &[Tuple; 2],
-) -> Result<After> {
-    let find = |name: &Tuple| legs.find(name)?.context("a leg was lost");
-    Ok(After { c: connections.find(base)?.context("the connection was lost")?, base: find(base)?, fork: find(fork)? })
 }
 
 fn spin_until(done: impl Fn() -> bool) {
@@ -250,7 +143,7 @@ fn an_old_owner_never_speaks_into_a_switch(
     #[values(false, true)] v6: bool,
     #[values(Late::Answer, Late::Fin, Late::Reset)] late: Late,
 ) -> Result<()> {
-    let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
+    let Some(mut stage) = stage(v6)? else { return Ok(()) };
     let (flags, payload) = late.segment();
     let (head, segment) = (stage.flow.request(ACK, KEYED), stage.base.response(flags, payload));
     let before = stage.before.0;
@@ -272,7 +165,7 @@ fn an_old_owner_never_speaks_into_a_switch(
 /// A head and its retransmission: one of them is the switch.
 #[rstest]
 fn a_head_goes_to_its_fork_once(#[values(false, true)] v6: bool) -> Result<()> {
-    let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
+    let Some(mut stage) = stage(v6)? else { return Ok(()) };
     let (head, before) = (stage.flow.request(ACK, KEYED), stage.before.0);
     stage.race((EGRESS, &head), (EGRESS, &head), |_, after| {
         ensure!(after.switched(&before)?, "nobody has got it");
@@ -283,7 +176,7 @@ fn a_head_goes_to_its_fork_once(#[values(false, true)] v6: bool) -> Result<()> {
 /// The client's reset goes to who owns the connection when it is over.
 #[rstest]
 fn a_clients_reset_ends_a_switch_or_what_comes_of_it(#[values(false, true)] v6: bool) -> Result<()> {
-    let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
+    let Some(mut stage) = stage(v6)? else { return Ok(()) };
     let (head, reset) = (stage.flow.request(ACK, KEYED), stage.flow.request(RST | ACK, b""));
     let (mut base, mut fork, mut unnoted) = (0, 0, 0);
     stage.race((EGRESS, &head), (EGRESS, &reset), |_, after| {
@@ -305,7 +198,7 @@ fn a_clients_reset_ends_a_switch_or_what_comes_of_it(#[values(false, true)] v6: 
 /// The head of a response and its body: in whatever order they are read, the response has come to its end when both have passed.
 #[rstest]
 fn two_segments_of_a_response_are_never_mixed_up(#[values(false, true)] v6: bool) -> Result<()> {
-    let Some(mut stage) = Stage::open(v6)? else { return Ok(()) };
+    let Some(mut stage) = stage(v6)? else { return Ok(()) };
     let (ask, head) = (stage.flow.request(ACK, PLAIN), &b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nHTTP"[..]);
     run(&stage.kernel.object, EGRESS, &ask)?;
     stage.before.0 = stage.kernel.connection(&stage.flow)?;
