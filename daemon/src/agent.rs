@@ -147,17 +147,18 @@ async fn work(options: Options) -> anyhow::Result<()> {
         read(events, holds).await;
     });
     let sweeper = tokio::spawn(sweep::run(Arc::clone(&shared), SWEEP_EVERY));
+    let heart = tokio::spawn(live(Arc::clone(&shared)));
 
     let done = supervise(&shared, &mut routes.table, &mut programmed).await;
     stop.cancel();
-    for task in [reader, follower, sweeper] {
+    for task in [reader, follower, sweeper, heart] {
         task.abort();
     }
     info!("stopped; what is attached goes on");
     done
 }
 
-/// Heartbeat, route changes, signals.
+/// Route changes, signals.
 async fn supervise(
     shared: &Arc<Shared>,
     tables: &mut tokio::sync::watch::Receiver<Option<Arc<sidetrack_splice::table::RouteTable>>>,
@@ -165,13 +166,10 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut heart = tokio::time::interval(HEARTBEAT_EVERY);
-    heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = heart.tick() => beat(&shared.maps)?,
             changed = tables.changed() => {
                 changed.context("the route source has ended")?;
                 let table = tables.borrow_and_update().clone();
@@ -181,6 +179,18 @@ async fn supervise(
                     error!("the new routes are not all in force: {error:#}");
                 }
             }
+        }
+    }
+}
+
+/// Says again and again that an agent is alive: a task of its own, because programming a large table takes longer than a beat.
+async fn live(shared: Arc<Shared>) {
+    let mut heart = tokio::time::interval(HEARTBEAT_EVERY);
+    heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        heart.tick().await;
+        if let Err(error) = beat(&shared.maps) {
+            error!("{error:#}: requests that need an agent will be refused");
         }
     }
 }

@@ -5,7 +5,10 @@ mod file;
 
 use std::time::Duration;
 
-use sidetrack_splice::{abi, carrier};
+use sidetrack_splice::{
+    abi::{self, control::DEAD_AFTER_NS},
+    carrier,
+};
 
 pub use self::{
     duration::{DurationError, parse_duration},
@@ -48,10 +51,10 @@ pub const DEFAULT_SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// serve nobody else meanwhile, and a new leg costs 0.13 ms.
 pub const DEFAULT_PARKED_IDLE: Duration = Duration::from_secs(30);
 
-/// How often an agent writes that it is alive.
-pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
-/// A heartbeat older than this is a dead agent's: five missed ones are more than a busy node's delay.
-pub const HEARTBEAT_STALE: Duration = Duration::from_secs(5);
+/// A heartbeat older than this is a dead agent's.
+pub const HEARTBEAT_STALE: Duration = Duration::from_nanos(DEAD_AFTER_NS);
+/// How often an agent writes that it is alive: ten missed ones are more than a busy node's delay.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_millis(200);
 
 /// Settings of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -139,7 +139,7 @@ pub fn to_str(text: &NameText) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sidetrack_splice::table::To;
+    use sidetrack_splice::table::{OnUnreachable, To};
 
     use super::*;
 
@@ -152,7 +152,10 @@ mod tests {
     }
 
     fn fork(n: u16) -> To {
-        To::Fork { endpoints: (1..=n).map(|port| ([10, 99, 0, 12], 8000 + port).into()).collect() }
+        To::Fork {
+            endpoints: (1..=n).map(|port| ([10, 99, 0, 12], 8000 + port).into()).collect(),
+            on_unreachable: OnUnreachable::default(),
+        }
     }
 
     #[test]

@@ -4,14 +4,15 @@ use sidetrack_splice::{
     abi::{
         LEGS as SLOTS,
         config::CARRIERS,
+        control::Control,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_HTTP, Connection, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, FRAMING_LOST, PHASE_HOLD,
-            PHASE_OPAQUE,
+            CONN_DIVERTED, CONN_HTTP, Connection, DIAL_BASELINE, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, FRAMING_LOST,
+            LegRef, PHASE_HOLD, PHASE_OPAQUE,
         },
-        route::ROUTE_FORK,
+        route::{ROUTE_FORK, ROUTE_OR_BASELINE},
     },
-    conn::{self, At, Facts, Step, Want},
+    conn::{self, At, Facts, Step, WAIT_ALONE_NS, Want},
     http::{
         BODY_CHUNKED, BODY_LENGTH, FLAG_CONNECT, FLAG_EXPECT, FLAG_HEAD, FLAG_UPGRADE, Head, STATUS_HTTP2,
         STATUS_NOT_HTTP, STATUS_TLS,
@@ -23,8 +24,9 @@ use crate::{
     atomic,
     count::count,
     legs,
-    maps::{self, DIALS, Out, ROUTES},
+    maps::{self, CONTROL, DIALS, Out, ROUTES},
     scan::WORK,
+    skb,
 };
 
 /// Not decided yet.
@@ -43,6 +45,8 @@ pub const STEP_WAIT: u32 = 5;
 pub const STEP_RESET: u32 = 6;
 /// As [`STEP_SWITCH`], to the leg that stands in `dials`.
 pub const STEP_ADOPT: u32 = 7;
+/// There will be no leg for it: the baseline serves it.
+const STEP_INSTEAD: u32 = 8;
 
 /// The baseline serves the request.
 pub const WANT_BASELINE: u32 = 0;
@@ -83,6 +87,7 @@ extern "C" fn routed_key(i: u32, service: u32, decides: u32) -> u32 {
         out.want = if r.kind == ROUTE_FORK { WANT_FORK } else { WANT_FAIL };
         out.route = r.id;
         out.version = r.version;
+        out.flags = r.flags;
     }
     1
 }
@@ -192,14 +197,7 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
     };
     // SAFETY: a map value; refs change in `egress::switch` alone, and what is decided is checked at commit.
     let (legs, known) = unsafe { (&(*c).legs, (*c).server.mss != 0) };
-    let mut slot = conn::slot_of(legs, want);
-    // The original leg of a connection that was never diverted has no record, and needs none.
-    if (slot as usize) < SLOTS
-        && out.state.flags & CONN_DIVERTED != 0
-        && !legs::usable(&out.key.conn, &legs[slot as usize & (SLOTS - 1)])
-    {
-        slot = SLOTS as u32;
-    }
+    let slot = live_slot(out, legs, want);
     if slot != u32::from(out.state.owner) {
         let head_at = out.state.request.pos + u64::from(out.state.partial);
         let whole = copy_response(c, out);
@@ -212,6 +210,7 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
         };
         match step {
             Step::Stay => {}
+            Step::Cut if no_agent() => return reset(out, Reason::ResetAgentDead),
             Step::Cut => {
                 out.cut = (head_at - out.start) as u32;
                 out.step = STEP_CUT;
@@ -220,7 +219,12 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
             Step::Wait => {
                 out.slot = slot;
                 out.step = STEP_WAIT;
-                return held(out);
+                held(out);
+                let waits = out.step == STEP_WAIT && out.state.phase == PHASE_HOLD && out.state.held == out.start;
+                if waits && no_agent() && skb::now().wrapping_sub(out.state.active) > WAIT_ALONE_NS {
+                    return reset(out, Reason::ResetNotSwitchable);
+                }
+                return 1;
             }
             Step::Reset(reason) => return reset(out, reason),
             Step::Switch(s) => {
@@ -231,13 +235,56 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
                 out.slot = s;
                 out.step = STEP_DIAL;
                 held(out);
-                if out.step != STEP_ADOPT {
+                if out.step == STEP_DIAL && no_agent() {
+                    if out.flags & ROUTE_OR_BASELINE == 0 {
+                        return reset(out, Reason::ResetAgentDead);
+                    }
+                    out.step = STEP_INSTEAD;
+                }
+                if out.step == STEP_INSTEAD && !baseline_instead(out, legs) {
+                    return reset(out, Reason::ResetUnreachable);
+                }
+                if !matches!(out.step, STEP_ADOPT | STEP_SWITCH | STEP_MORE) {
                     return 1;
                 }
             }
         }
     }
     go_on(out, head)
+}
+
+/// The slot whose leg lives and serves `want`, or [`SLOTS`].
+#[inline(always)]
+fn live_slot(out: &Out, legs: &[LegRef; SLOTS], want: Want) -> u32 {
+    let slot = conn::slot_of(legs, want);
+    // The original leg of a connection that was never diverted has no record, and needs none.
+    let live = out.state.flags & CONN_DIVERTED == 0
+        || (slot as usize) < SLOTS && legs::usable(&out.key.conn, &legs[slot as usize & (SLOTS - 1)]);
+    if live { slot } else { SLOTS as u32 }
+}
+
+/// The owner may change, but the fork's leg cannot be had: the baseline is to serve the request, by the leg that it has. False:
+/// that has ended, too, or a part of the head is elsewhere.
+#[inline(always)]
+fn baseline_instead(out: &mut Out, legs: &[LegRef; SLOTS]) -> bool {
+    let owns = out.state.owner == 0;
+    if live_slot(out, legs, Want::Baseline) != 0 || !owns && out.state.partial != 0 {
+        return false;
+    }
+    count(Reason::BaselineInstead);
+    out.want = WANT_BASELINE;
+    out.slot = 0;
+    out.step = if owns { STEP_MORE } else { STEP_SWITCH };
+    true
+}
+
+/// Whether nobody is there to do what only an agent can.
+#[inline(always)]
+fn no_agent() -> bool {
+    // SAFETY: one number, which the agent writes.
+    CONTROL
+        .get_ptr(0)
+        .is_some_and(|c| Control::dead(unsafe { (&raw const (*c).heartbeat).read_volatile() }, skb::now()))
 }
 
 /// The head goes on in this segment: to the owner, or to the leg that becomes it.
@@ -276,6 +323,8 @@ fn held(out: &mut Out) -> i64 {
                 if d.status == DIAL_FAILED {
                     out.step = STEP_RESET;
                     out.reason = d.reason;
+                } else if d.status == DIAL_BASELINE && d.leg.route == out.route && out.step == STEP_DIAL {
+                    out.step = STEP_INSTEAD;
                 } else if d.status == DIAL_READY && d.leg.route == out.route && out.step == STEP_DIAL {
                     out.slot = d.slot & (SLOTS as u32 - 1);
                     out.step = STEP_ADOPT;

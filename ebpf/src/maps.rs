@@ -113,12 +113,16 @@ pub struct Out {
     pub route: u32,
     /// Its version.
     pub version: u32,
+    /// Its `ROUTE_` flags.
+    pub flags: u32,
     /// The service.
     pub service: u32,
     /// One of the `WANT_` constants of `decide`.
     pub want: u32,
     /// For a cut: payload bytes before the next head.
     pub cut: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// What ingress works on while it handles one packet.

@@ -130,6 +130,7 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
             out.want = WANT_BASELINE;
             out.route = 0;
             out.version = 0;
+            out.flags = 0;
             if head.found | head.invalid | head.duplicate != 0 {
                 find_route(out.service);
             }

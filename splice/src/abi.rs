@@ -12,7 +12,7 @@ pub mod record;
 pub mod route;
 
 /// Version of every pinned record but `control`. It names the pin directory.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// How many legs one connection has room for: the baseline's slot and seven others.
 pub const LEGS: usize = 8;
@@ -20,17 +20,18 @@ pub const LEGS: usize = 8;
 /// Longest sandbox key, in bytes. Its characters are `[A-Za-z0-9._-]`.
 pub const KEY_MAX: usize = 63;
 
-/// What all marks of ours begin with.
-pub const MARK: u32 = 0x51de_7000;
+/// What all marks of ours begin with. The ABI's number is a part of it: programs of two ABIs may stand side by side, and what one
+/// side marks is nothing to the other.
+pub const MARK: u32 = 0x51d0_0000 | ABI << 4;
 /// The bits in which they differ.
-pub const MARKS: u32 = 7;
+pub const MARKS: u32 = 0xf;
 /// `skb->mark` of a leg that the agent dials for a client without timestamps: egress removes the option from its SYN.
-pub const MARK_DIAL: u32 = 0x51de_7001;
+pub const MARK_DIAL: u32 = MARK | 1;
 /// The same for a client with timestamps: the SYN keeps the option.
-pub const MARK_DIAL_STAMPED: u32 = 0x51de_7005;
+pub const MARK_DIAL_STAMPED: u32 = MARK | 5;
 /// `skb->mark` of a held frame that the agent sends again.
-pub const MARK_REPLAY: u32 = 0x51de_7002;
+pub const MARK_REPLAY: u32 = MARK | 2;
 /// `skb->mark` of a frame that the agent made (a reset for a leg): egress lets it pass.
-pub const MARK_AGENT: u32 = 0x51de_7003;
+pub const MARK_AGENT: u32 = MARK | 3;
 /// `skb->mark` of a packet that a program has turned round: the other hook lets it pass.
-pub const MARK_TURNED: u32 = 0x51de_7004;
+pub const MARK_TURNED: u32 = MARK | 4;

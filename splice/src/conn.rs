@@ -23,6 +23,9 @@ pub const ASK_EVERY_NS: u64 = 150_000_000;
 /// How many bytes of frames are handed to the agent for one held head; further ones are the client's to send again.
 pub const HELD_MAX: u32 = 1 << 20;
 
+/// How long a head waits for the old owner while no agent is there to end that: the client's own retransmissions try.
+pub const WAIT_ALONE_NS: u64 = 5_000_000_000;
+
 /// A leg is given up when a segment is retransmitted to it after this time without a sign of life.
 pub const DEAD_AFTER_NS: u64 = 2_000_000_000;
 

@@ -83,12 +83,24 @@ pub enum To {
     Fork {
         /// Its endpoints. Connections share them; only those of the client's family count.
         endpoints: Vec<SocketAddr>,
+        /// What becomes of a request while none of them can be reached.
+        on_unreachable: OnUnreachable,
     },
     /// Nowhere: such a request is refused.
     Fail {
         /// Why, for whoever asked.
         reason: String,
     },
+}
+
+/// What becomes of a request whose fork cannot be reached: it refuses, does not answer, or no agent is there to dial it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnUnreachable {
+    /// It is refused: nobody gets another version's answer for the fork's.
+    #[default]
+    Fail,
+    /// The baseline serves it.
+    Baseline,
 }
 
 /// The key of map `services` for an address.

@@ -348,7 +348,8 @@ fn wanted(service: &str, route: &Route) -> String {
         Ok(endpoints) => sorted(endpoints.iter().map(ToString::to_string).collect()),
         Err(reason) => format!("fail: {reason}"),
     };
-    format!("{service} {} {to}", route.key)
+    let instead = if route.or_baseline { "baseline" } else { "fail" };
+    format!("{service} {} {to} {instead}", route.key)
 }
 
 /// The same from an item of `sidetrack routes`; `None` for a service without routes.
@@ -359,7 +360,7 @@ fn shown(item: &Value) -> Option<String> {
         Some(endpoints) => sorted(endpoints.iter().filter_map(|e| Some(e.as_str()?.to_owned())).collect()),
         None => format!("fail: {}", item["reason"].as_str()?),
     };
-    Some(format!("{service} {key} {to}"))
+    Some(format!("{service} {key} {to} {}", item["on_unreachable"].as_str()?))
 }
 
 fn sorted(mut words: Vec<String>) -> String {

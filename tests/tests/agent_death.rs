@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
-    Agent, Http, Load, Request, Scene,
+    Agent, Http, HttpError, Load, Request, Scene,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, UNKNOWN_KEY, Via},
     wait_for,
@@ -265,4 +265,80 @@ fn what_closes_while_no_agent_runs_is_ended_by_the_next_one(
     let gone = || [&scene.base, &scene.fork].iter().all(|origin| origin.clients().is_empty()).then_some(());
     wait_for("every server's connections to end", NOTICED, gone).with_context(|| agent.explain())?;
     agent.no_errors()
+}
+
+/// Waits until tools, and so the kernel programs too, take the agent for dead; not longer than it may take.
+fn known_dead(agent: &Agent) -> Result<()> {
+    let died = Instant::now();
+    let dead = || agent.status().is_ok_and(|status| status["agent"]["alive"] == false).then_some(());
+    wait_for("the death to be known", NOTICED, dead)?;
+    // Two seconds, and what it takes to ask.
+    ensure!(died.elapsed() < Duration::from_secs(4), "the death was known after {:?}", died.elapsed());
+    Ok(())
+}
+
+#[test]
+fn what_needs_a_dead_agent_is_reset_at_once_and_all_else_goes_on() -> Result<()> {
+    let Some(scene) = Scene::open("known-dead", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut hot = scene.http()?;
+    for key in [Some(KEY), None] {
+        hot.exchange(&Request::get("/").maybe_key(key))?;
+    }
+    agent.kill9()?;
+    known_dead(&agent)?;
+    // Its legs are there: switching them takes no agent.
+    for key in [Some(KEY), None, Some(KEY), Some(UNKNOWN_KEY)] {
+        let response = hot.exchange(&Request::get("/").maybe_key(key)).with_context(|| agent.explain())?;
+        ensure!(response.served_by() == Scene::owner(key));
+    }
+    let mut fresh = scene.http()?;
+    fresh.exchange(&Request::get("/"))?;
+    for (http, key) in [(&mut fresh, KEY), (&mut hot, OTHER_KEY), (&mut scene.http()?, KEY)] {
+        let asked = Instant::now();
+        let outcome = http.exchange(&Request::get("/").key(key));
+        ensure!(matches!(outcome, Err(HttpError::Reset)), "{outcome:?}\n{}", agent.explain());
+        ensure!(asked.elapsed() < Duration::from_secs(1), "the reset took {:?}", asked.elapsed());
+    }
+    ensure!(agent.counter("reset_agent_dead")? == 3, "{}", agent.explain());
+    scene.http()?.exchange(&Request::get("/"))?;
+    agent.restart()?;
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+#[test]
+fn a_head_that_is_held_when_its_agent_dies_and_none_follows_is_reset() -> Result<()> {
+    let Some(scene) = Scene::open("held-dead", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut http = scene.http()?;
+    http.exchange(&Request::get("/"))?;
+    agent.kill9()?;
+    let asked = Instant::now();
+    let outcome = http.exchange(&Request::get("/").key(KEY));
+    ensure!(matches!(outcome, Err(HttpError::Reset)), "{outcome:?}\n{}", agent.explain());
+    // The first retransmission behind the two seconds asks; they come after 0.2, 0.6, 1.4 and 3 s.
+    ensure!(asked.elapsed() < Duration::from_secs(5), "the reset took {:?}", asked.elapsed());
+    scene.isolated()
+}
+
+#[test]
+fn a_route_that_falls_back_does_so_while_the_agent_is_dead() -> Result<()> {
+    let Some(scene) = Scene::open("dead-instead", BBR)? else { return Ok(()) };
+    let routes = scene.routes().fork_or_baseline(OTHER_KEY, &Scene::endpoints(&scene.other_pod));
+    let mut agent = Agent::start(&scene.lab, &routes)?;
+    agent.wait_attached(["client"])?;
+    let mut http = scene.http()?;
+    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    agent.kill9()?;
+    known_dead(&agent)?;
+    for (key, by) in [(Some(OTHER_KEY), "base"), (Some(KEY), "fork"), (Some(OTHER_KEY), "base"), (None, "base")] {
+        let response = http.exchange(&Request::get("/").maybe_key(key)).with_context(|| agent.explain())?;
+        ensure!(response.served_by() == by, "{key:?}: {}", response.served_by());
+    }
+    ensure!(agent.counter("baseline_instead")? == 2);
+    agent.restart()?;
+    ensure!(http.exchange(&Request::get("/").key(OTHER_KEY))?.served_by() == "other");
+    Ok(())
 }

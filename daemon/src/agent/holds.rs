@@ -11,7 +11,7 @@ use sidetrack_splice::abi::{
     addr::Tuple,
     event::{EVENT_CUT, EVENT_DIAL, EVENT_GONE, EVENT_MORE, EVENT_WAIT, Event},
     reason::Reason,
-    record::{DIAL_FAILED, DIAL_READY, Dial, LegRef, PHASE_HOLD, PHASE_SWITCH},
+    record::{DIAL_BASELINE, DIAL_FAILED, DIAL_READY, Dial, LegRef, PHASE_HOLD, PHASE_SWITCH},
 };
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -212,6 +212,23 @@ impl Holds {
         }
     }
 
+    /// Lets the baseline serve the held head. Where even that is not to be had, the client is reset.
+    async fn instead(&self, event: &Event, member: &Member, begun: Instant) {
+        self.answer(event, DIAL_BASELINE, Reason::BaselineInstead, LegRef { route: event.route, ..LegRef::default() });
+        let deadline = begun + self.shared.config.dial_timeout + ADOPT;
+        let mut pause = PAUSE;
+        while !self.retry(event, member) {
+            if Instant::now() > deadline {
+                warn!(conn = %event.conn, "no leg, and the baseline cannot serve the request; the client is reset");
+                return self.refuse(event, member, Reason::ResetUnreachable);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        self.withdraw(event);
+        self.finish(event, member);
+    }
+
     async fn dial(&self, event: &Event, member: &Arc<Member>, stamp: Option<u32>) {
         let begun = Instant::now();
         let mut made = match legs::make(&self.shared, member, event, stamp).await {
@@ -227,6 +244,10 @@ impl Holds {
                     self.refuse(event, member, LegError::Outdated(why).reason());
                 }
                 return self.finish(event, member);
+            }
+            Err(error) if legs::or_baseline(&self.shared, event) => {
+                debug!(conn = %event.conn, "no leg: {error}; the baseline serves the request, as its route says");
+                return self.instead(event, member, begun).await;
             }
             Err(error @ LegError::NoPort { target, .. }) => {
                 self.without_port(event, member, target, &error);

@@ -12,7 +12,7 @@ use sidetrack_splice::{
             STATE_PARKED,
         },
     },
-    table::{Lookup, To},
+    table::{Lookup, OnUnreachable, To},
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -117,7 +117,7 @@ fn target(shared: &Shared, member: &Member, event: &Event) -> Result<(SocketAddr
         Lookup::Changed => return Err(Outdated::Changed.into()),
         Lookup::Gone => return Err(Outdated::Removed.into()),
     };
-    let To::Fork { endpoints } = &found.to else { return Err(Outdated::Changed.into()) };
+    let To::Fork { endpoints, .. } = &found.to else { return Err(Outdated::Changed.into()) };
     let v4 = event.conn.local_addr().is_ipv4();
     let fit: Vec<&SocketAddr> = endpoints.iter().filter(|e| e.is_ipv4() == v4).collect();
     if fit.is_empty() {
@@ -271,6 +271,13 @@ fn prefix(shared: &Shared, event: &Event) -> Result<Vec<u8>, LegError> {
     let key = HeadKey { conn: event.conn, direction: 0 };
     let window = shared.maps.heads.find(&key).filter(|_| len <= HEAD_MAX).ok_or(Outdated::NoPrefix)?;
     Ok(window.as_bytes()[..len].to_vec())
+}
+
+/// Whether the baseline serves a request whose leg cannot be had.
+pub(super) fn or_baseline(shared: &Shared, event: &Event) -> bool {
+    let targets = shared.targets();
+    let Lookup::Current(found) = targets.find(event.route, event.version) else { return false };
+    event.route != 0 && matches!(found.to, To::Fork { on_unreachable: OnUnreachable::Baseline, .. })
 }
 
 /// Whether the route that a leg was asked for is still the one.

@@ -50,5 +50,8 @@ fn target(route: &RouteItem) -> (Cell, Cell) {
     if lines.is_empty() {
         lines.push("endpoints are not recorded".into());
     }
+    if route.on_unreachable == "baseline" {
+        lines.push("or the baseline, if unreachable".into());
+    }
     (cell("->", Tone::Good), Cell::new(lines.join("\n")))
 }

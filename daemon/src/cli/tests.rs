@@ -10,7 +10,7 @@ use sidetrack_splice::{
             PHASE_CLOSED, PHASE_HOLD, PHASE_WATCH, RESP_RESET, RespState,
         },
     },
-    table::{Programmed, Route, RouteTable, Service, To},
+    table::{OnUnreachable, Programmed, Route, RouteTable, Service, To},
 };
 
 use super::*;
@@ -35,7 +35,10 @@ fn at(text: &str) -> SocketAddr {
 
 /// The records that an agent writes for a table, in bytes and back, as a tool reads them.
 fn snapshot() -> Snapshot {
-    let fork = |endpoints: &[&str]| To::Fork { endpoints: endpoints.iter().map(|e| at(e)).collect() };
+    let fork = |endpoints: &[&str]| To::Fork {
+        endpoints: endpoints.iter().map(|e| at(e)).collect(),
+        on_unreachable: OnUnreachable::default(),
+    };
     let route = |key: &str, to| Route { key: key.into(), to };
     let table = RouteTable::new(vec![
         Service {

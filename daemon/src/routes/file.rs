@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
-use sidetrack_splice::table::{Invalid, Place, Route, RouteTable, Service, To};
+use sidetrack_splice::table::{Invalid, OnUnreachable, Place, Route, RouteTable, Service, To};
 
 use crate::document::{self, DocumentError, Mistake};
 
@@ -35,6 +35,7 @@ struct RawRoute {
     key: Spanned<String>,
     endpoints: Option<Spanned<Vec<Spanned<String>>>>,
     fail: Option<Spanned<String>>,
+    on_unreachable: Option<Spanned<String>>,
 }
 
 impl RawService {
@@ -63,11 +64,19 @@ pub fn parse(text: &str) -> Result<RouteTable, Vec<Mistake>> {
         let addresses = addresses.collect();
         let mut routes = Vec::new();
         for (r, route) in service.routes().iter().enumerate() {
+            let on_unreachable = match on_unreachable(&route.value) {
+                Ok(said) => said,
+                Err((at, what)) => {
+                    forms.push(Mistake::new(at, format!("services[{s}].routes[{r}].onUnreachable"), what));
+                    OnUnreachable::default()
+                }
+            };
             let to = match (&route.value.endpoints, &route.value.fail) {
                 (Some(endpoints), None) => {
                     let endpoints = endpoints.value.iter().enumerate();
                     To::Fork {
                         endpoints: endpoints.filter_map(|(e, t)| address(t, Place::Endpoint(s, r, e))).collect(),
+                        on_unreachable,
                     }
                 }
                 (None, Some(reason)) => To::Fail { reason: reason.value.clone() },
@@ -97,6 +106,20 @@ pub fn parse(text: &str) -> Result<RouteTable, Vec<Mistake>> {
     }
     mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     Err(mistakes)
+}
+
+/// What a route says of a fork that cannot be reached. A mistake is where it stands, and what was expected.
+fn on_unreachable(route: &RawRoute) -> Result<OnUnreachable, (Location, String)> {
+    let Some(said) = &route.on_unreachable else { return Ok(OnUnreachable::default()) };
+    match said.value.as_str() {
+        "Baseline" if route.fail.is_some() => {
+            let what = "\"Baseline\" beside `fail`, which refuses every request: leave one of the two out";
+            Err((said.referenced, what.to_owned()))
+        }
+        "Baseline" => Ok(OnUnreachable::Baseline),
+        "Fail" => Ok(OnUnreachable::Fail),
+        other => Err((said.referenced, format!("{other:?}, expected \"Fail\" (the default) or \"Baseline\""))),
+    }
 }
 
 fn not_an_address(text: &Spanned<String>, at: Place) -> Mistake {

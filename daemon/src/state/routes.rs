@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use serde::Serialize;
 use sidetrack_splice::{
-    abi::route::{ROUTE_FAIL, ServiceAddr},
+    abi::route::{ROUTE_FAIL, ROUTE_OR_BASELINE, ServiceAddr},
     table::{Recorded, key_text},
 };
 
@@ -36,6 +36,8 @@ pub struct RouteItem {
     pub endpoints_more: u32,
     /// Why requests are refused, where they are.
     pub reason: Option<String>,
+    /// `fail` or `baseline`: what becomes of a request whose fork cannot be reached.
+    pub on_unreachable: &'static str,
     /// The route's number, as in logs.
     pub id: u32,
     /// Goes up when an endpoint leaves.
@@ -81,6 +83,7 @@ impl Routes {
                     endpoints: Vec::new(),
                     endpoints_more: 0,
                     reason: None,
+                    on_unreachable: if route.flags & ROUTE_OR_BASELINE == 0 { "fail" } else { "baseline" },
                     id: route.id,
                     version: route.version,
                 };

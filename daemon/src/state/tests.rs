@@ -19,7 +19,7 @@ use sidetrack_splice::{
         record::{ConnState, Connection, Leg, NameKey, NameText, PHASE_WATCH},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
-    table::{self, RouteTable, To},
+    table::{self, OnUnreachable, RouteTable, To},
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -92,7 +92,8 @@ fn maps() -> Maps {
 
 fn a_table() -> RouteTable {
     let endpoints = vec!["10.99.0.12:8080".parse().expect("an address")];
-    let routes = vec![table::Route { key: "pr-1".into(), to: To::Fork { endpoints } }];
+    let routes =
+        vec![table::Route { key: "pr-1".into(), to: To::Fork { endpoints, on_unreachable: OnUnreachable::default() } }];
     let addresses = vec!["10.96.0.10:80".parse().expect("an address")];
     RouteTable::new(vec![table::Service { name: "shop/orders".into(), addresses, routes }]).expect("valid")
 }

@@ -23,3 +23,16 @@ pub struct Control {
 }
 
 const _: () = assert!(size_of::<Control>() == 64);
+
+/// An agent whose heartbeat is older than this is dead, in nanoseconds. A live one writes several times in that time.
+pub const DEAD_AFTER_NS: u64 = 2_000_000_000;
+
+impl Control {
+    /// Whether there was an agent, and it has given no sign of life for [`DEAD_AFTER_NS`] at `now` (`CLOCK_MONOTONIC`,
+    /// nanoseconds): what only an agent can do is not waited for then.
+    #[inline(always)]
+    #[must_use]
+    pub const fn dead(heartbeat: u64, now: u64) -> bool {
+        heartbeat != 0 && now > heartbeat && now - heartbeat > DEAD_AFTER_NS
+    }
+}

@@ -163,6 +163,11 @@ reasons! {
     LateClosed = "late_closed",
     /// A router on the way to a leg's backend takes no packets of this size (ICMP "too big"): the client was told, in its own numbers.
     TooBig = "too_big",
+    /// No agent has been alive for two seconds, and the request needs one (to dial a leg, to cut a frame): reset.
+    ResetAgentDead = "reset_agent_dead",
+    /// The fork could not be reached, or no agent was there to dial it, and its route says `onUnreachable: Baseline`: the baseline
+    /// served the request.
+    BaselineInstead = "baseline_instead",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

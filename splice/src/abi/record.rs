@@ -374,6 +374,8 @@ pub struct Leg {
 pub const DIAL_READY: u32 = 1;
 /// There will be no leg: reset the client.
 pub const DIAL_FAILED: u32 = 2;
+/// There will be no leg, and the route says that the baseline serves such a request.
+pub const DIAL_BASELINE: u32 = 3;
 
 /// The agent's answer to a hold. Map `dials`, keyed by the connection's [`Tuple`]; written and removed by the agent.
 /// A miss means: not answered yet.
@@ -386,13 +388,13 @@ pub const DIAL_FAILED: u32 = 2;
 pub struct Dial {
     /// [`ConnState::hold`] that it answers.
     pub hold: u32,
-    /// [`DIAL_READY`] or [`DIAL_FAILED`].
+    /// One of the `DIAL_` constants.
     pub status: u32,
     /// The slot that the leg takes, as the event said.
     pub slot: u32,
     /// [`super::reason::Reason`] of a failure.
     pub reason: u32,
-    /// The leg.
+    /// The leg; where there is none, its route alone.
     pub leg: LegRef,
 }
 

@@ -51,6 +51,9 @@ pub const ROUTE_FORK: u32 = 1;
 /// A route whose requests are refused.
 pub const ROUTE_FAIL: u32 = 2;
 
+/// Flag: where no leg can be had, the baseline serves the request.
+pub const ROUTE_OR_BASELINE: u32 = 1;
+
 /// Value of map `routes`. A miss means: nobody forked this service under this key, go to the baseline.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +68,6 @@ pub struct Route {
     pub version: u32,
     /// [`ROUTE_FORK`] or [`ROUTE_FAIL`].
     pub kind: u32,
-    /// Zero.
+    /// `ROUTE_` flags.
     pub flags: u32,
 }

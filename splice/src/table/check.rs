@@ -203,7 +203,7 @@ fn check_routes(s: usize, service: &Service, say: &mut impl FnMut(Place, Result<
             say(Place::Key(s, r), Err(Problem::KeyTwice(route.key.clone())));
         }
         match &route.to {
-            To::Fork { endpoints } => check_endpoints(s, r, service, endpoints, say),
+            To::Fork { endpoints, .. } => check_endpoints(s, r, service, endpoints, say),
             To::Fail { reason } => {
                 let fits = (1..=REASON_MAX).contains(&reason.len()) && !reason.chars().any(char::is_control);
                 if !fits {

@@ -23,11 +23,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
-    Programmed, Recorded, RouteTable, Target, Targets, Text, To, programmed::name_key, route_key, service_addr,
+    OnUnreachable, Programmed, Recorded, RouteTable, Target, Targets, Text, To, programmed::name_key, route_key,
+    service_addr,
 };
 use crate::abi::{
     record::{NAME_ROUTE, NAME_SERVICE, NameKey},
-    route::{ROUTE_FAIL, ROUTE_FORK, Route, RouteKey, Service, ServiceAddr},
+    route::{ROUTE_FAIL, ROUTE_FORK, ROUTE_OR_BASELINE, Route, RouteKey, Service, ServiceAddr},
 };
 
 /// One step on one map. "Put" inserts or replaces.
@@ -102,7 +103,7 @@ impl Programmed {
                 let key = route_key(id, &route.key).expect("a valid table has no key longer than KEY_MAX");
                 let value = match self.routes.get(&key) {
                     Some(old) => self.successor(old, &route.to),
-                    None => Route { id: route_ids.take()?, version: 1, kind: kind(&route.to), flags: 0 },
+                    None => Route { id: route_ids.take()?, version: 1, kind: kind(&route.to), flags: flags(&route.to) },
                 };
                 wanted.routes.insert(key, value);
                 let text = Text::Route { key: route.key.clone(), to: Recorded::from(&route.to) };
@@ -132,7 +133,7 @@ impl Programmed {
             _ => true,
         };
         let version = if outdated { old.version.wrapping_add(1) } else { old.version };
-        Route { id: old.id, version, kind: kind(to), flags: 0 }
+        Route { id: old.id, version, kind: kind(to), flags: flags(to) }
     }
 
     /// The differences, in the order that the module's documentation gives.
@@ -183,6 +184,13 @@ fn kind(to: &To) -> u32 {
     match to {
         To::Fork { .. } => ROUTE_FORK,
         To::Fail { .. } => ROUTE_FAIL,
+    }
+}
+
+fn flags(to: &To) -> u32 {
+    match to {
+        To::Fork { on_unreachable: OnUnreachable::Baseline, .. } => ROUTE_OR_BASELINE,
+        _ => 0,
     }
 }
 

@@ -43,7 +43,7 @@ pub enum Recorded {
 impl From<&To> for Recorded {
     fn from(to: &To) -> Self {
         match to {
-            To::Fork { endpoints } => {
+            To::Fork { endpoints, .. } => {
                 Self::Fork { endpoints: endpoints.clone(), more: 0, fingerprint: fingerprint(endpoints) }
             }
             To::Fail { reason } => Self::Fail { reason: reason.clone() },
@@ -56,11 +56,11 @@ impl Recorded {
     /// must not be reached over a parked leg, and a family that came or went changes which endpoints count.
     pub(super) fn outdated_by(&self, new: &To) -> bool {
         match (self, new) {
-            (Self::Fork { endpoints, more: 0, .. }, To::Fork { endpoints: new }) => {
+            (Self::Fork { endpoints, more: 0, .. }, To::Fork { endpoints: new, .. }) => {
                 endpoints.iter().any(|endpoint| !new.contains(endpoint)) || families(endpoints) != families(new)
             }
             // Nobody knows which ones did not fit: any difference may be an endpoint that left.
-            (Self::Fork { fingerprint: old, .. }, To::Fork { endpoints: new }) => *old != fingerprint(new),
+            (Self::Fork { fingerprint: old, .. }, To::Fork { endpoints: new, .. }) => *old != fingerprint(new),
             (Self::Fail { .. }, To::Fail { .. }) => false,
             _ => true,
         }

@@ -13,7 +13,7 @@ fn at(text: &str) -> SocketAddr {
 }
 
 fn fork(endpoints: &[&str]) -> To {
-    To::Fork { endpoints: endpoints.iter().map(|e| at(e)).collect() }
+    To::Fork { endpoints: endpoints.iter().map(|e| at(e)).collect(), on_unreachable: OnUnreachable::Fail }
 }
 
 fn fail(reason: &str) -> To {
@@ -213,7 +213,7 @@ fn finds(programmed: &Programmed, address: &str, key: &str) -> Option<crate::abi
 /// Whether two places are one, but for endpoints that joined it.
 fn grown(a: &To, b: &To) -> bool {
     match (a, b) {
-        (To::Fork { endpoints: a }, To::Fork { endpoints: b }) => {
+        (To::Fork { endpoints: a, .. }, To::Fork { endpoints: b, .. }) => {
             a.iter().all(|e| b.contains(e)) || b.iter().all(|e| a.contains(e))
         }
         _ => false,
@@ -336,8 +336,8 @@ proptest! {
         prop_assert_eq!(bring(&mut programmed, &new).ops, vec![]);
         for (id, target) in again.targets.iter() {
             // A leg of the old table serves on only if its endpoints all stay.
-            if let (Lookup::Current(old), To::Fork { endpoints: new }) = (before.find(id, target.version), &target.to) {
-                let To::Fork { endpoints } = &old.to else { panic!("a refusal became a fork under one version") };
+            if let (Lookup::Current(old), To::Fork { endpoints: new, .. }) = (before.find(id, target.version), &target.to) {
+                let To::Fork { endpoints, .. } = &old.to else { panic!("a refusal became a fork under one version") };
                 prop_assert!(endpoints.iter().all(|endpoint| new.contains(endpoint)));
             }
         }

@@ -23,6 +23,8 @@ pub struct Route {
     pub key: String,
     /// The forks, or why there are none.
     pub to: Result<Vec<SocketAddr>, String>,
+    /// The baseline serves its requests while no fork can be reached.
+    pub or_baseline: bool,
 }
 
 impl Routes {
@@ -48,13 +50,19 @@ impl Routes {
     /// The service added last is forked under `key`. Replaces an earlier route of that key.
     #[must_use]
     pub fn fork(self, key: &str, endpoints: &[SocketAddr]) -> Self {
-        self.route(Route { key: key.to_owned(), to: Ok(endpoints.to_vec()) })
+        self.route(Route { key: key.to_owned(), to: Ok(endpoints.to_vec()), or_baseline: false })
+    }
+
+    /// As [`Routes::fork`], and the baseline serves its requests while none of these can be reached.
+    #[must_use]
+    pub fn fork_or_baseline(self, key: &str, endpoints: &[SocketAddr]) -> Self {
+        self.route(Route { key: key.to_owned(), to: Ok(endpoints.to_vec()), or_baseline: true })
     }
 
     /// Requests with `key` to the service added last are refused.
     #[must_use]
     pub fn fail(self, key: &str, reason: &str) -> Self {
-        self.route(Route { key: key.to_owned(), to: Err(reason.to_owned()) })
+        self.route(Route { key: key.to_owned(), to: Err(reason.to_owned()), or_baseline: false })
     }
 
     /// Takes a key from the service added last.
@@ -97,6 +105,9 @@ impl Routes {
             yaml.push_str("  routes:\n");
             for route in &entry.routes {
                 let _ = writeln!(yaml, "  - key: {:?}", route.key);
+                if route.or_baseline {
+                    yaml.push_str("    onUnreachable: Baseline\n");
+                }
                 let _ = match &route.to {
                     Ok(endpoints) => writeln!(yaml, "    endpoints: {}", list(endpoints)),
                     Err(reason) => writeln!(yaml, "    fail: {reason:?}"),

@@ -106,3 +106,32 @@ fn a_second_object_in_the_file_is_a_mistake() {
     let two = said(&format!("{EXAMPLE}---\n{EXAMPLE}"));
     assert_eq!(two.len(), 1, "{two:?}");
 }
+
+#[test]
+fn what_becomes_of_a_request_whose_fork_cannot_be_reached_is_said_by_its_route() {
+    let routes = |said: &str| format!("  addresses: [\"10.0.0.1:80\"]\n  routes: [{{key: k, {said}}}]\n");
+    let table = |said: &str| {
+        parse(&format!("apiVersion: sidetrack.dev/v1alpha1\nkind: RouteTable\nservices:\n- name: a\n{}", routes(said)))
+    };
+    let falls_back = |said: &str| match &table(said).expect("valid").services()[0].routes[0].to {
+        To::Fork { on_unreachable, .. } => *on_unreachable,
+        To::Fail { .. } => panic!("a fork"),
+    };
+    assert_eq!(falls_back("endpoints: [\"10.0.0.2:80\"]"), OnUnreachable::Fail);
+    assert_eq!(falls_back("endpoints: [\"10.0.0.2:80\"], onUnreachable: Fail"), OnUnreachable::Fail);
+    assert_eq!(falls_back("endpoints: [\"10.0.0.2:80\"], onUnreachable: Baseline"), OnUnreachable::Baseline);
+    assert_eq!(
+        service(&routes("endpoints: [\"10.0.0.2:80\"], onUnreachable: baseline")),
+        [concat!(
+            "r.yaml:6:62: services[0].routes[0].onUnreachable: \"baseline\", ",
+            "expected \"Fail\" (the default) or \"Baseline\""
+        )]
+    );
+    assert_eq!(
+        service(&routes("fail: x, onUnreachable: Baseline")),
+        [concat!(
+            "r.yaml:6:45: services[0].routes[0].onUnreachable: \"Baseline\" beside `fail`, ",
+            "which refuses every request: leave one of the two out"
+        )]
+    );
+}

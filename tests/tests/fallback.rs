@@ -1,0 +1,64 @@
+//! `onUnreachable: Baseline`: where no leg can be had the baseline answers, and only there.
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use sidetrack_tests::{
+    Agent, Http, Origin, Request, Scene,
+    lab::{BBR, RENO},
+    scene::{KEY, OTHER_KEY, PORT, Via},
+};
+use std::net::SocketAddr;
+
+/// `KEY` leads to these and falls back; the scene's other routes stay.
+fn start<'lab>(scene: &'lab Scene, endpoints: &[SocketAddr]) -> Result<Agent<'lab>> {
+    let agent = Agent::start(&scene.lab, &scene.routes().fork_or_baseline(KEY, endpoints))?;
+    agent.wait_attached(["client"])?;
+    Ok(agent)
+}
+
+fn served(http: &mut Http, agent: &Agent, key: Option<&str>, by: &str) -> Result<()> {
+    let body = format!("{key:?}").into_bytes();
+    let response = http.exchange(&Request::post("/echo", body.clone()).maybe_key(key));
+    response.with_context(|| agent.explain())?.verify_echo(by, &body)
+}
+
+#[rstest]
+fn a_fork_that_refuses_is_replaced_by_the_baseline_whoever_served_before(
+    #[values(BBR, RENO)] congestion: &str,
+    #[values(Via::ClusterIp4, Via::Endpoint6)] via: Via,
+) -> Result<()> {
+    let Some(scene) = Scene::open("instead", congestion)? else { return Ok(()) };
+    let agent = start(&scene, &[scene.fork_pod.v4_port(9), scene.fork_pod.v6_port(9)])?;
+    let histories: [&[Option<&str>]; 3] = [&[], &[None], &[None, Some(OTHER_KEY)]];
+    for history in histories {
+        let mut http = scene.client.http(scene.address(via))?;
+        for &key in history {
+            served(&mut http, &agent, key, Scene::owner(key))?;
+        }
+        for key in [Some(KEY), None, Some(OTHER_KEY), Some(KEY), Some(KEY)] {
+            let by = if key == Some(KEY) { "base" } else { Scene::owner(key) };
+            served(&mut http, &agent, key, by).with_context(|| format!("after {history:?}"))?;
+        }
+    }
+    ensure!(agent.counter("baseline_instead")? == 9, "{}", agent.explain());
+    ensure!(scene.fork.journal().count() == 0);
+    agent.no_errors()
+}
+
+#[test]
+fn a_fork_that_is_back_serves_again_and_a_route_that_says_fail_never_falls_back() -> Result<()> {
+    let Some(mut scene) = Scene::open("instead-back", BBR)? else { return Ok(()) };
+    let endpoints = Scene::endpoints(&scene.fork_pod);
+    scene.fork.stop();
+    let agent = Agent::start(&scene.lab, &scene.routes().fork_or_baseline(KEY, &endpoints))?;
+    agent.wait_attached(["client"])?;
+    let mut http = scene.client.http(scene.service.v4)?;
+    served(&mut http, &agent, Some(KEY), "base")?;
+    scene.fork = Origin::start(&scene.fork_pod, "fork", PORT)?;
+    served(&mut http, &agent, Some(KEY), "fork")?;
+    served(&mut http, &agent, None, "base")?;
+    agent.set_routes(&scene.routes().fork(KEY, &[scene.fork_pod.v4_port(9)]))?;
+    let outcome = http.exchange(&Request::get("/").key(KEY));
+    ensure!(outcome.is_err(), "{outcome:?}: the route says no more that the baseline may serve it");
+    agent.no_errors()
+}
