@@ -27,7 +27,7 @@ mod watch;
 pub(crate) mod testing;
 
 pub(crate) use self::{
-    ends::{Ends, EndsError},
+    ends::{Client, Ends, EndsError, Exchange, open as clients},
     netns::background,
 };
 pub use self::{

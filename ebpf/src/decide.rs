@@ -65,7 +65,7 @@ pub fn reset(out: &mut Out, reason: Reason) -> i64 {
 
 /// Copies the response side. False: ingress is changing it.
 #[inline(always)]
-fn copy_response(c: *mut Connection, out: &mut Out) -> bool {
+pub fn copy_response(c: *mut Connection, out: &mut Out) -> bool {
     // SAFETY: a map value; what was copied is only used if it is whole.
     unsafe {
         out.answering = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut out.resp);

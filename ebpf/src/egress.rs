@@ -7,8 +7,8 @@ use sidetrack_splice::{
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_HELD, CONN_PENDING, Connection, OPT_TIMESTAMP, PHASE_HOLD,
-            PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
+            CONN_ADOPT, CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_HELD, CONN_PENDING, Connection, OPT_TIMESTAMP,
+            PHASE_HOLD, PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
     conn::{HELD_MAX, Held, Place, Want},
@@ -17,7 +17,7 @@ use sidetrack_splice::{
 };
 
 use crate::{
-    atomic,
+    adopt, atomic,
     count::count,
     decide,
     ends::{ended, give_up, reset_by_client},
@@ -28,7 +28,7 @@ use crate::{
     open, options, plain,
     requests::requests,
     skb::{self, PASS, STOLEN},
-    step::{FORWARD, GIVE_UP, PASS_ON, SWITCH, commit, look, mark, pend},
+    step::{ADOPT, FORWARD, GIVE_UP, PASS_ON, READ, SWITCH, commit, look, mark, pend},
 };
 
 /// Decides about one packet that the pod sends.
@@ -78,7 +78,7 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     let fin = flags & flag::FIN;
     let place = now.place(start, end + u64::from(fin));
     if matches!(place, Place::Owner)
-        && now.flags & (CONN_DIVERTED | CONN_EXPECT | CONN_PENDING) == 0
+        && now.flags & (CONN_DIVERTED | CONN_EXPECT | CONN_PENDING | CONN_ADOPT) == 0
         && flags & (flag::FIN | flag::RST) == 0
     {
         // The path of everything that is not keyed, but for the heads. A bare acknowledgement passes nothing: its number
@@ -120,6 +120,12 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
         Place::Reset(reason) => reset(out, reason),
     };
     // One after the other, not one inside the other: stacks add up, and 512 bytes are their limit.
+    if next == ADOPT {
+        next = adopt::request(c);
+    }
+    if next == READ {
+        next = read(skb, c, mark);
+    }
     if next == SWITCH {
         next = switch(skb, c);
     }
@@ -154,6 +160,9 @@ pub extern "C" fn to_owner(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -
     let Some(out) = maps::out() else { return PASS };
     if c.is_null() {
         return PASS;
+    }
+    if out.state.flags & CONN_ADOPT != 0 {
+        return if out.packet.len == 0 { PASS_ON } else { ADOPT };
     }
     if out.state.flags & CONN_PENDING != 0 {
         if out.state.caught_up(out.start, out.end, mark == MARK_REPLAY) {

@@ -6,8 +6,8 @@ use sidetrack_splice::{
         MARK_TURNED,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_HELD, Connection, FRAMING_HEAD, FRAMING_LOST, Leg, RESP_FIN, RESP_RESET, RespState,
-            STATE_DEAD, STATE_OWNER,
+            CONN_ADOPT, CONN_DIVERTED, CONN_HELD, Connection, FRAMING_HEAD, FRAMING_LOST, Leg, RESP_FIN, RESP_RESET,
+            RespState, STATE_DEAD, STATE_OWNER,
         },
     },
     packet::{Edit, flag, ports},
@@ -16,7 +16,7 @@ use sidetrack_splice::{
 };
 
 use crate::{
-    atomic,
+    adopt, atomic,
     count::count,
     hold,
     maps::{self, CONNECTIONS, INWARD, In, LEGS},
@@ -40,8 +40,11 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
     if let Some(c) = connection {
         // SAFETY: a map value, one field.
         if unsafe { (*c).now.flags } & CONN_DIVERTED == 0 {
-            let next = original(skb, w, c);
-            return if next == FOLLOW { follow(skb, c, core::ptr::null()) } else { next };
+            return match original(skb, w, c) {
+                FOLLOW => follow(skb, c, core::ptr::null()),
+                OLDER => adopt::response(skb, c) as i32,
+                next => next,
+            };
         }
     }
     let Some(l) = LEGS.get_ptr_mut(&w.leg) else {
@@ -96,6 +99,8 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
 const FOLLOW: i32 = -101;
 /// Another: the owner has reset the connection.
 const OVER: i32 = -102;
+/// Another: the connection is older than its record.
+const OLDER: i32 = -103;
 
 /// A packet of the baseline, on a connection that no other leg has served yet: it is followed, and passes as it is.
 #[inline(always)]
@@ -105,7 +110,7 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
         return syn_ack(skb, c);
     }
     // SAFETY: a map value. Single fields are read as they are; what depends on more than one is checked at commit.
-    let (known, held, resp) = unsafe { ((*c).server.mss != 0, (*c).now.flags & CONN_HELD != 0, &(*c).resp) };
+    let (known, odd, resp) = unsafe { ((*c).server.mss != 0, (*c).now.flags & (CONN_HELD | CONN_ADOPT), &(*c).resp) };
     if !known {
         // A connection whose SYN-ACK was not seen: nothing is ever steered on it.
         // SAFETY: a map value, one field that never changes.
@@ -126,7 +131,7 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
     w.start = start;
     w.end = end;
     w.ack = p.ack;
-    if p.flags & (flag::FIN | flag::RST) == 0 && (!held || start == end) {
+    if p.flags & (flag::FIN | flag::RST) == 0 && (odd == 0 || odd == CONN_HELD && start == end) {
         let place = resp.place(start, end);
         if place == Place::Pass {
             replies::passed(w, c);
@@ -136,7 +141,10 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
             return PASS;
         }
     }
-    if held && p.span() != 0 {
+    if odd & CONN_ADOPT != 0 {
+        return OLDER;
+    }
+    if odd != 0 && p.span() != 0 {
         count(Reason::HeldKept);
         return SHOT;
     }

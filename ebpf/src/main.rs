@@ -11,6 +11,7 @@
 )]
 #![allow(clippy::collapsible_if, reason = "a SAFETY comment stands before the block that it is about")]
 
+mod adopt;
 mod atomic;
 mod count;
 mod decide;

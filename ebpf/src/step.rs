@@ -17,6 +17,10 @@ pub const SWITCH: i32 = -101;
 pub const PASS_ON: i32 = -102;
 /// The leg in `Out::slot` gets the segment.
 pub const FORWARD: i32 = -105;
+/// The connection is older than its record: whether a request begins here.
+pub const ADOPT: i32 = -106;
+/// The segment is read.
+pub const READ: i32 = -107;
 /// The client is reset, because of `Out::reason`.
 pub const GIVE_UP: i32 = -103;
 

@@ -9,6 +9,7 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 
 pub mod abi;
+pub mod adopt;
 pub mod carrier;
 pub mod checksum;
 pub mod conn;

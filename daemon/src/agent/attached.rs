@@ -9,7 +9,7 @@ use std::{
 use sidetrack_splice::abi::record::NAME_POD;
 use tracing::{info, warn};
 
-use super::Shared;
+use super::{Shared, older};
 use crate::{
     bpf::{Attacher, Mode},
     cold::{IpSocket, PacketSocket, PortBook, Spare},
@@ -67,13 +67,18 @@ impl Attached {
         self.lock().by_address.get(&address).cloned()
     }
 
+    /// All of them.
+    pub(super) fn pods(&self) -> Vec<Pod> {
+        self.lock().by_id.values().map(|member| member.pod.clone()).collect()
+    }
+
     /// Whether every pod that was there at the start has been seen, so that an address without a pod is one that is gone.
     pub(super) fn listed(&self) -> bool {
         self.lock().listed
     }
 
     /// Follows one event.
-    pub(super) async fn apply(&self, shared: &Shared, event: PodEvent) {
+    pub(super) async fn apply(&self, shared: &Arc<Shared>, event: PodEvent) {
         match event {
             PodEvent::Appeared(pod) | PodEvent::Changed(pod) => self.appear(shared, pod).await,
             PodEvent::Gone(id) => {
@@ -94,7 +99,7 @@ impl Attached {
         }
     }
 
-    async fn appear(&self, shared: &Shared, pod: Pod) {
+    async fn appear(&self, shared: &Arc<Shared>, pod: Pod) {
         let (id, path) = (pod.id(), pod.netns.path());
         let known = self.lock().by_id.get(&id).cloned();
         let record = |r: PodRecord| _ = shared.maps.pods.put(&PodKey::netns(id.ino), &r);
@@ -120,6 +125,8 @@ impl Attached {
             Ok(sockets) => sockets,
             Err(error) => return failed(&format!("{error:#}")),
         };
+        // Before it is said that the pod is attached: what its clients ask next is steered from then on.
+        older::adopt(shared, &pod, older::services(shared));
         let number = if mode == Mode::Tcx { MODE_TCX } else { MODE_CLSACT };
         record(PodRecord::attached(&path, pod.link.index, &pod.link.name, &pod.addresses, number, state::now()));
         self.leave(shared, id);

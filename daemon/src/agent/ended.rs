@@ -163,12 +163,14 @@ impl Silence {
     /// Looks at a connection. Returns how long it has been silent, as far as was looked.
     pub(super) fn of(&mut self, conn: &Tuple, c: &Connection, now: u64) -> Duration {
         let at = Progress::of(c);
-        let anew = Still { at, since: now, asked: None, evidence: Evidence::None };
+        // The record of one that is older was made of its socket.
+        let evidence = if c.opened == 0 { Evidence::Held } else { Evidence::None };
+        let anew = Still { at, since: now, asked: None, evidence };
         let it = self.seen.entry(*conn).or_insert(anew);
         if it.at.isn != at.isn {
             *it = anew;
         } else if it.at != at {
-            let evidence = if it.evidence == Evidence::Held { Evidence::Held } else { Evidence::None };
+            let evidence = if it.evidence == Evidence::Held { Evidence::Held } else { evidence };
             *it = Still { evidence, ..anew };
         }
         Duration::from_nanos(now.saturating_sub(it.since))
@@ -211,7 +213,8 @@ mod tests {
     const IDLE: Duration = Duration::from_secs(30);
 
     fn live() -> Connection {
-        let mut c = Connection { isn: 7, server: Said { mss: 1460, ..Said::default() }, ..Connection::default() };
+        let mut c =
+            Connection { opened: 1, isn: 7, server: Said { mss: 1460, ..Said::default() }, ..Connection::default() };
         c.now.phase = PHASE_WATCH;
         c.now.next = seq::first(7);
         c

@@ -1,10 +1,12 @@
 //! Brings a table of routes into the maps, step by step.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use sidetrack_splice::table::{Op, Programmed, RouteTable};
 use tracing::{debug, info};
 
-use super::Shared;
+use super::{Shared, older};
 use crate::{bpf::load::Maps, names};
 
 /// What an earlier agent left in the maps.
@@ -14,15 +16,23 @@ pub(super) fn adopt(maps: &Maps) -> Programmed {
 }
 
 /// Takes the steps to `table`. Where one fails, the steps before it stay taken, and the next table starts from there.
-pub(super) fn program(shared: &Shared, programmed: &mut Programmed, table: &RouteTable) -> anyhow::Result<()> {
+pub(super) fn program(shared: &Arc<Shared>, programmed: &mut Programmed, table: &RouteTable) -> anyhow::Result<()> {
     let plan = programmed.plan(table)?;
     *shared.targets.write().unwrap_or_else(std::sync::PoisonError::into_inner) = plan.targets;
     let steps = plan.ops.len();
+    let new = |op: &Op| match op {
+        Op::PutService(key, value) if !programmed.services().any(|(known, _)| known == key) => Some((*key, *value)),
+        _ => None,
+    };
+    let services: older::Services = plan.ops.iter().filter_map(new).collect();
+    // Connections to them are followed before any key leads anywhere; those that begin meanwhile, behind the steps.
+    older(shared, &services)?;
     for op in plan.ops {
         step(&shared.maps, &op).with_context(|| format!("cannot take the step {op:?}"))?;
         debug!(?op, "programmed");
         programmed.apply(&op);
     }
+    older(shared, &services)?;
     let in_use: std::collections::HashSet<u32> =
         shared.maps.connections.entries().into_iter().map(|(_, c)| c.service).collect();
     for op in programmed.forget(|id| in_use.contains(&id)) {
@@ -30,6 +40,19 @@ pub(super) fn program(shared: &Shared, programmed: &mut Programmed, table: &Rout
         programmed.apply(&op);
     }
     info!(services = table.services().len(), routes = table.routes(), steps, "routes in force");
+    Ok(())
+}
+
+/// Takes up connections that are older than the entries of these services.
+fn older(shared: &Arc<Shared>, services: &older::Services) -> Result<(), aya::maps::MapError> {
+    for key in services.keys() {
+        shared.maps.filter.add_record(&key.addr, key.port)?;
+    }
+    if !services.is_empty() {
+        for pod in shared.attached.pods() {
+            older::adopt(shared, &pod, services.clone());
+        }
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 use super::{
     Shared,
     ended::{self, Client, Silence, UNCLAIMED, older},
-    legs,
+    legs, older,
 };
 use crate::{
     pods::{Ends, EndsError},
@@ -85,6 +85,7 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
         ask(shared, known, pod, &conns, now);
     }
     known.silence.keep(|conn| connections.contains_key(conn));
+    older::sweep(shared);
     // Dials that failed, or whose agent died.
     for (tuple, seen) in shared.maps.handshakes.entries() {
         if older(seen.at, now, UNCLAIMED) {

@@ -245,7 +245,7 @@ fn json_is_one_object_with_items_and_stable_names() {
         serde_json::json!({
             "service": "shop/orders", "addresses": ["10.96.0.10:80", "[fd00::11]:8080"], "key": "pr-1234",
             "kind": "fork", "endpoints": ["10.99.0.12:8080", "[fd00::12]:8080"], "endpoints_more": 0,
-            "reason": null, "id": 1, "version": 1
+            "reason": null, "on_unreachable": "fail", "id": 1, "version": 1
         })
     );
     let flows = value(Output::Json.show(&Flows::of(&flowing(), &Filter::default()), |_| String::new()));

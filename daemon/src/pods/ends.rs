@@ -1,9 +1,11 @@
 //! Whether a pod still has its end of a TCP connection: what a connection that is silent for long is asked.
 //!
+//! - `clients` lists the connections that it has open.
 //! - `sockets` asks for the socket with the connection's own addresses and ports.
 //! - `translated` asks whether the namespace itself translates the connection: then its socket has other addresses, and may
 //!   lie in yet another namespace.
 
+mod clients;
 mod sockets;
 mod translated;
 
@@ -11,6 +13,7 @@ use std::{io, net::SocketAddr};
 
 use nix::sys::socket::AddressFamily;
 
+pub(crate) use self::clients::{Client, Exchange, open};
 use self::{sockets::Sockets, translated::Translations};
 use super::{Netns, NetnsError};
 

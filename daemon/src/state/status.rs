@@ -245,7 +245,7 @@ mod tests {
     fn an_agent_is_alive_while_it_writes() {
         let second = 1_000_000_000;
         let control = Control { heartbeat: 10 * second, pid: 7, ..Control::default() };
-        assert!(Agent::of(&control, 12 * second).alive);
+        assert!(Agent::of(&control, 11 * second).alive);
         let dead = Agent::of(&control, 16 * second);
         assert_eq!((dead.alive, dead.pid, dead.heartbeat_age_seconds), (false, Some(7), Some(6.0)));
         assert_eq!(Agent::of(&Control::default(), second).pid, None);

@@ -168,6 +168,11 @@ reasons! {
     /// The fork could not be reached, or no agent was there to dial it, and its route says `onUnreachable: Baseline`: the baseline
     /// served the request.
     BaselineInstead = "baseline_instead",
+    /// A connection that is older than its record came to a place where a request must begin: it is read from there on.
+    Adopted = "adopted",
+    /// A payload passed on a connection that is older than its record, and nobody knows where its requests begin: not looked at until
+    /// that is known.
+    OpaqueOlder = "opaque_older",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

@@ -122,6 +122,9 @@ pub const CONN_HELD: u32 = 32;
 /// The agent has frames of the client's, or a segment of the client's own has not shown yet that it has none any more: what the client
 /// acknowledges meanwhile is noted in [`ConnState::acked`].
 pub const CONN_PENDING: u32 = 64;
+/// It is older than its record, and nobody knows yet where its next request begins: nothing is read, see [`crate::adopt`]. Zero stands
+/// for positions that were not seen.
+pub const CONN_ADOPT: u32 = 128;
 
 /// What one step of egress may change, all of it at once: a decision is taken on a copy, and committed if
 /// [`Connection::generation`] still stands.
@@ -190,11 +193,12 @@ pub struct ConnState {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
 pub struct Connection {
-    /// Nanoseconds when the SYN was seen.
+    /// Nanoseconds when the SYN was seen; zero for a connection that is older than its record.
     pub opened: u64,
     /// [`super::route::Service::id`].
     pub service: u32,
-    /// Sequence number of the client's SYN. It tells this connection from an earlier one on the same tuple.
+    /// Sequence number of the client's SYN; any number but zero where that was not seen. It tells this connection from an earlier one on
+    /// the same tuple.
     pub isn: u32,
     /// Interface index of the pod's eth0, in its namespace.
     pub ifindex: u32,
@@ -279,6 +283,9 @@ pub const RESP_FIN: u32 = 4;
 
 /// The owner has sent a reset, and the client got it.
 pub const RESP_RESET: u32 = 8;
+
+/// With [`CONN_ADOPT`]: the server's last response that was seen to begin was an interim one (1xx).
+pub const RESP_INTERIM: u32 = 16;
 
 /// What ingress knows of the responses. A step changes all up to [`Self::continued`] at once, under
 /// [`Connection::answering`]; each number behind it is written by itself.
@@ -376,6 +383,9 @@ pub const DIAL_READY: u32 = 1;
 pub const DIAL_FAILED: u32 = 2;
 /// There will be no leg, and the route says that the baseline serves such a request.
 pub const DIAL_BASELINE: u32 = 3;
+/// No answer to a hold, but what the agent has seen of a connection with [`CONN_ADOPT`], when its record stood: its client's socket is
+/// idle behind a whole exchange. Egress removes it with the first payload.
+pub const DIAL_IDLE: u32 = 4;
 
 /// The agent's answer to a hold. Map `dials`, keyed by the connection's [`Tuple`]; written and removed by the agent.
 /// A miss means: not answered yet.

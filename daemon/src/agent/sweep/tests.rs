@@ -28,7 +28,7 @@ const SLOT: usize = 2;
 
 /// Pod `a`, with the programs, beside `b`, which serves.
 struct Scene {
-    shared: Shared,
+    shared: Arc<Shared>,
     a: Netns,
     b: Netns,
     pins: PathBuf,
@@ -46,6 +46,7 @@ impl Scene {
         let (attacher, maps, _, _) =
             bpf::load(&pins, &config).expect("this kernel takes the programs").into_parts(false);
         let shared = Shared { maps, config, attached: Attached::new(attacher), targets: RwLock::default() };
+        let shared = Arc::new(shared);
         for event in [PodEvent::Appeared(lab.pod("a")), PodEvent::Listed] {
             shared.attached.apply(&shared, event).await;
         }

@@ -16,11 +16,11 @@ use super::{EndsError, family};
 use crate::netlink::{Ask, Asker};
 
 /// `SOCK_DIAG_BY_FAMILY`, of question and answer.
-const BY_FAMILY: u16 = 20;
+pub(super) const BY_FAMILY: u16 = 20;
 /// `struct inet_diag_req_v2`: family, protocol, extensions, pad; states; then the socket's identity.
-const REQUEST: usize = 56;
+pub(super) const REQUEST: usize = 56;
 /// Its states: a bit for each.
-const STATES: std::ops::Range<usize> = 4..8;
+pub(super) const STATES: std::ops::Range<usize> = 4..8;
 /// Where the identity (`struct inet_diag_sockid`) begins, in the request: both ports, in network byte order.
 const ID: usize = 8;
 /// Where it begins in the answer, `struct inet_diag_msg`, behind family, state, timer, retransmissions.
@@ -112,7 +112,7 @@ impl Sockets {
 }
 
 /// The two sides of the socket in an answer. Its family is the socket's own.
-fn socket(answer: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+pub(super) fn socket(answer: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let v6 = i32::from(*answer.first()?) == libc::AF_INET6;
     let id = answer.get(ANSWERED_ID..)?;
     let side = |port: usize, ip: usize| {

@@ -123,7 +123,7 @@ fn what_becomes_of_a_request_whose_fork_cannot_be_reached_is_said_by_its_route()
     assert_eq!(
         service(&routes("endpoints: [\"10.0.0.2:80\"], onUnreachable: baseline")),
         [concat!(
-            "r.yaml:6:62: services[0].routes[0].onUnreachable: \"baseline\", ",
+            "r.yaml:6:64: services[0].routes[0].onUnreachable: \"baseline\", ",
             "expected \"Fail\" (the default) or \"Baseline\""
         )]
     );

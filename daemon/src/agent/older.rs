@@ -1,0 +1,190 @@
+//! Connections that are older than their record: those that stood before the agent came, or before their service was routed. Their
+//! records are made of what the clients' sockets say; egress takes them up where a request must begin (`sidetrack_splice::adopt`).
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use sidetrack_splice::{
+    abi::{
+        addr::Tuple,
+        record::{CONN_ADOPT, ConnState, Connection, DIAL_IDLE, Dial, LEG_BASELINE, LegRef},
+        route::{Service, ServiceAddr},
+    },
+    table::service_addr,
+};
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use super::Shared;
+use crate::{
+    pods::{Client, Exchange, Pod, clients},
+    state,
+};
+
+/// When sockets that were too young to tell are looked at again.
+const AGAIN: [Duration; 3] = [Duration::from_millis(150), Duration::from_millis(300), Duration::from_secs(1)];
+
+/// Which service an address belongs to, by its id.
+pub(super) type Services = HashMap<ServiceAddr, Service>;
+
+/// The services that are in force.
+pub(super) fn services(shared: &Shared) -> Services {
+    shared.maps.services.entries().into_iter().collect()
+}
+
+/// Looks at a pod's connections to these services, and in the background again at those that were too young to tell.
+pub(super) fn adopt(shared: &Arc<Shared>, pod: &Pod, services: Services) {
+    if !look(shared, pod, &services) {
+        return;
+    }
+    let (shared, pod) = (Arc::clone(shared), pod.clone());
+    tokio::spawn(async move {
+        for pause in AGAIN {
+            sleep(pause).await;
+            let (shared, pod, services) = (Arc::clone(&shared), pod.clone(), services.clone());
+            let looked = tokio::task::spawn_blocking(move || look(&shared, &pod, &services)).await;
+            if !matches!(looked, Ok(true)) {
+                return;
+            }
+        }
+    });
+}
+
+/// Makes the records that are missing, and says of those that show nothing whether their client is idle. Returns whether another look
+/// may say more.
+fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
+    if services.is_empty() {
+        return false;
+    }
+    let listed = |first: bool| match clients(&pod.netns) {
+        Ok(clients) => clients,
+        Err(error) => {
+            if first {
+                warn!(pod = %pod.netns.path().display(), "connections older than this agent are not steered: {error}");
+            }
+            Vec::new()
+        }
+    };
+    let mut made: HashMap<Tuple, u32> = HashMap::new();
+    for client in listed(true) {
+        let Some(service) = services.get(&service_addr(client.remote)) else { continue };
+        if client.layered || !pod.addresses.contains(&client.local.ip()) {
+            continue;
+        }
+        let conn = Tuple::new(client.local, client.remote);
+        // A leg that is dialled at this moment has a socket, too.
+        if shared.maps.legs.find(&conn).is_some() || shared.maps.handshakes.find(&conn).is_some() {
+            continue;
+        }
+        let record = record(&client, &conn, *service, pod.link.index);
+        match shared.maps.connections.add(&conn, &record) {
+            Ok(true) => _ = made.insert(conn, record.isn),
+            Ok(false) => {
+                if let Some(c) = shared.maps.connections.find(&conn).filter(shows_nothing) {
+                    made.insert(conn, c.isn);
+                }
+            }
+            Err(error) => {
+                warn!(%conn, "map connections takes no more ({error}): raise limits.connections");
+                break;
+            }
+        }
+    }
+    if made.is_empty() {
+        return false;
+    }
+    // What a socket says now holds for as long as its record, which stands, sees no payload.
+    let mut now: HashMap<Tuple, Exchange> =
+        listed(false).into_iter().map(|client| (Tuple::new(client.local, client.remote), client.exchange)).collect();
+    let mut young = 0;
+    for (conn, isn) in &made {
+        match now.remove(conn) {
+            Some(Exchange::None) => {
+                let idle = Dial { hold: *isn, status: DIAL_IDLE, ..Dial::default() };
+                if let Err(error) = shared.maps.dials.add(conn, &idle) {
+                    debug!(%conn, "map dials takes no more: {error}");
+                }
+            }
+            Some(Exchange::Young) => young += 1,
+            Some(Exchange::Some) => {}
+            None => gone(shared, conn, *isn),
+        }
+    }
+    debug!(pod = %pod.netns.path().display(), connections = made.len(), young, "older connections are followed");
+    young != 0
+}
+
+/// The client has closed it meanwhile, and nobody has seen that.
+fn gone(shared: &Shared, conn: &Tuple, isn: u32) {
+    if shared.maps.connections.find(conn).is_some_and(|c| c.isn == isn && shows_nothing(&c)) {
+        _ = shared.maps.connections.remove(conn);
+    }
+}
+
+/// Whether no payload was seen since the record was made.
+fn shows_nothing(c: &Connection) -> bool {
+    c.now.flags & CONN_ADOPT != 0 && c.now.next == 0 && c.resp.next == 0
+}
+
+fn record(client: &Client, conn: &Tuple, service: Service, ifindex: u32) -> Connection {
+    let now = state::now();
+    // Whichever it is, another connection on these ports has another one; zero is none.
+    let isn = (now >> 10) as u32 | 1;
+    let mut c = Connection {
+        service: service.id,
+        isn,
+        ifindex,
+        client: client.client,
+        server: client.server,
+        now: ConnState { active: now, ..ConnState::older(isn) },
+        // As `open::track` of the programs does: no two records begin at one number.
+        generation: (now >> 20) << 33 | u64::from(isn) << 1,
+        ..Connection::default()
+    };
+    c.answering = c.generation;
+    c.legs[0] = LegRef {
+        remote: conn.remote,
+        remote_port: conn.remote_port,
+        local_port: conn.local_port,
+        kind: LEG_BASELINE,
+        ..LegRef::default()
+    };
+    c
+}
+
+/// Removes what was said of clients whose connections have ended since.
+pub(super) fn sweep(shared: &Shared) {
+    for (conn, dial) in shared.maps.dials.entries() {
+        let stale = |c: &Connection| c.now.hold == dial.hold && c.now.flags & CONN_ADOPT == 0;
+        if dial.status == DIAL_IDLE && shared.maps.connections.find(&conn).is_none_or(|c| stale(&c)) {
+            _ = shared.maps.dials.remove(&conn);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sidetrack_splice::abi::record::Said;
+
+    use super::*;
+
+    #[test]
+    fn a_record_passes_everything_until_it_is_taken_up() {
+        let at = |text: &str| text.parse::<std::net::SocketAddr>().expect("an address");
+        let said = Said { mss: 1460, options: 7, wscale: 9 };
+        let client = Client {
+            local: at("10.9.0.1:4000"),
+            remote: at("10.9.0.2:80"),
+            client: said,
+            server: Said { mss: 1400, ..said },
+            exchange: Exchange::None,
+            layered: false,
+        };
+        let conn = Tuple::new(client.local, client.remote);
+        let c = record(&client, &conn, Service { id: 3, routes: 1 }, 2);
+        assert_eq!((c.service, c.ifindex, c.client, c.server.mss), (3, 2, said, 1400));
+        assert_eq!((c.opened, c.generation & 1, c.now.hold), (0, 0, c.isn));
+        assert_ne!(c.isn, 0);
+        assert!(shows_nothing(&c));
+        assert_eq!(c.legs[0].remote, conn.remote);
+    }
+}
