@@ -133,8 +133,8 @@ fn record(client: &Client, conn: &Tuple, service: Service, ifindex: u32) -> Conn
         service: service.id,
         isn,
         ifindex,
-        client: client.client,
-        server: client.server,
+        client: client.said,
+        server: client.heard,
         now: ConnState { active: now, ..ConnState::older(isn) },
         // As `open::track` of the programs does: no two records begin at one number.
         generation: (now >> 20) << 33 | u64::from(isn) << 1,
@@ -174,8 +174,8 @@ mod tests {
         let client = Client {
             local: at("10.9.0.1:4000"),
             remote: at("10.9.0.2:80"),
-            client: said,
-            server: Said { mss: 1400, ..said },
+            said,
+            heard: Said { mss: 1400, ..said },
             exchange: Exchange::None,
             layered: false,
         };

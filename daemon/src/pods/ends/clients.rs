@@ -3,7 +3,10 @@
 
 use std::net::SocketAddr;
 
-use nix::{libc, sys::socket::SockProtocol};
+use nix::{
+    libc,
+    sys::socket::{AddressFamily, SockProtocol},
+};
 use sidetrack_splice::abi::record::{OPT_ECN, OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE, Said};
 
 use super::{
@@ -48,9 +51,9 @@ pub(crate) struct Client {
     pub local: SocketAddr,
     pub remote: SocketAddr,
     /// What its SYN said.
-    pub client: Said,
+    pub said: Said,
     /// What the server's SYN-ACK said; the segment size at least that which is used.
-    pub server: Said,
+    pub heard: Said,
     pub exchange: Exchange,
     /// Another protocol sits on the socket (`mptcp`, `tls`): its bytes are not the application's.
     pub layered: bool,
@@ -60,7 +63,7 @@ pub(crate) struct Client {
 pub(crate) fn open(netns: &Netns) -> Result<Vec<Client>, EndsError> {
     let mut asker = netns.run(|| Asker::open(SockProtocol::NetlinkSockDiag))?.map_err(EndsError::Diag)?;
     let mut all = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut request = [0; REQUEST];
         request[0] = family as u8;
         request[1] = libc::IPPROTO_TCP as u8;
@@ -94,8 +97,8 @@ fn client(answer: &[u8]) -> Option<Client> {
     let info = attribute(answer, INFO)?;
     let unsent = u32_at(answer, UNSENT)?;
     let layered = attribute(answer, ULP).is_some_and(|nested| !nested.is_empty());
-    let (client, server) = said(info)?;
-    Some(Client { local, remote, client, server, exchange: exchange(info, unsent)?, layered })
+    let (said, heard) = said(info)?;
+    Some(Client { local, remote, said, heard, exchange: exchange(info, unsent)?, layered })
 }
 
 /// What both SYNs said.
@@ -169,7 +172,7 @@ mod tests {
             assert!(!fresh.layered);
             // A pair of virtual interfaces has an MTU of 1500.
             let ip_header = if here.is_ipv4() { 20 } else { 40 };
-            for said in [fresh.client, fresh.server] {
+            for said in [fresh.said, fresh.heard] {
                 assert_eq!(said.mss, 1480 - ip_header, "{fresh:?}");
                 assert_ne!(said.options & (OPT_TIMESTAMP | OPT_SACK | OPT_WSCALE), 0);
             }
