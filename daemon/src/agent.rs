@@ -4,12 +4,14 @@
 //! - `routing` brings a table of routes into the maps.
 //! - `attached` keeps the pods: their sockets, their ports, who has which address.
 //! - `holds` answers held heads; `legs` makes a leg for one.
+//! - `drain` leads the records of another ABI to their end.
 //! - `older` makes the records of connections that stood before.
 //! - `untaken` names why a leg that was made is not used, `lack` what a held head waits for.
 //! - `seldom` keeps a warning from coming with each request.
 //! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
 
 mod attached;
+mod drain;
 mod ended;
 mod holds;
 mod lack;
@@ -56,6 +58,9 @@ use crate::{
 /// How often ended connections and idle legs are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// How often an agent looks whether a successor with another ABI is at work.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// How long what is under way in threads of its own (reading the route file, closing sockets) may take at the end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
@@ -77,6 +82,7 @@ pub struct Options {
 
 /// What all parts of the agent share.
 struct Shared {
+    pin_dir: PathBuf,
     maps: Maps,
     config: Config,
     attached: Attached,
@@ -84,6 +90,12 @@ struct Shared {
 }
 
 impl Shared {
+    /// Whether an agent with another ABI has taken new connections over.
+    fn superseded(&self) -> bool {
+        let map = self.maps.control.lock().unwrap_or_else(PoisonError::into_inner);
+        map.get(&0, 0).is_ok_and(|control| control.0.draining != 0)
+    }
+
     fn targets(&self) -> std::sync::RwLockReadGuard<'_, Targets> {
         self.targets.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,9 +104,9 @@ impl Shared {
 /// Runs until SIGTERM or SIGINT; the data path goes on without it.
 pub fn run(options: Options) -> anyhow::Result<()> {
     preflight::check(&options.pin_dir)?;
-    let dir = options.pin_dir.clone();
-    let _lock = bpf::Lock::wait(&options.pin_dir, || {
-        warn!(pin_dir = %dir.display(), "another agent works with this pin directory: waiting until it ends");
+    let dir = state::pins::directory(&options.pin_dir, ABI);
+    let _lock = bpf::Lock::wait(&dir, || {
+        warn!(pin_dir = %options.pin_dir.display(), "another agent works with this pin directory: waiting until it ends");
     })
     .with_context(|| format!("cannot lock {}", dir.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -115,7 +127,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
         .unwrap_or_else(PoisonError::into_inner)
         .set(0, Wire(options.config.carriers), 0)
         .context("cannot write map config")?;
-    beat(&maps)?;
+    beat(&maps, Some(0))?;
 
     let stop = CancellationToken::new();
     let mut routes = RouteSource::File(options.routes.clone()).start(stop.clone())?;
@@ -125,6 +137,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
     }
     let mut programmed = routing::adopt(&maps);
     let shared = Arc::new(Shared {
+        pin_dir: options.pin_dir.clone(),
         maps,
         config: options.config,
         attached: Attached::new(attacher),
@@ -134,6 +147,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
     if let Some(table) = first {
         routing::program(&shared, &mut programmed, &table)?;
     }
+    drain::begin(&shared);
     // What an agent before this one promised is void; the clients' retransmissions ask again.
     for (conn, _) in shared.maps.dials.entries() {
         shared.maps.dials.remove(&conn)?;
@@ -150,10 +164,11 @@ async fn work(options: Options) -> anyhow::Result<()> {
     });
     let sweeper = tokio::spawn(sweep::run(Arc::clone(&shared), SWEEP_EVERY));
     let heart = tokio::spawn(live(Arc::clone(&shared)));
+    let drainer = tokio::spawn(drain::run(Arc::clone(&shared), options.netns_dirs.clone()));
 
     let done = supervise(&shared, &mut routes.table, &mut programmed).await;
     stop.cancel();
-    for task in [reader, follower, sweeper, heart] {
+    for task in [reader, follower, sweeper, heart, drainer] {
         task.abort();
     }
     info!("stopped; what is attached goes on");
@@ -168,10 +183,32 @@ async fn supervise(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let control = state::pins::directory(&shared.pin_dir, ABI).join("control");
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut superseded, mut told) = (false, false);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
+            _ = terminate.recv() => {
+                // A successor with another ABI serves what is new; what is old has nobody else.
+                if !superseded || told {
+                    return Ok(());
+                }
+                told = true;
+                info!("going on until the connections that are open have ended: a second SIGTERM ends this agent at once");
+            }
             _ = interrupt.recv() => return Ok(()),
+            _ = look.tick() => {
+                if !superseded && shared.superseded() {
+                    superseded = true;
+                    warn!("an agent with another ABI is at work: no new connection is taken on here");
+                }
+                if superseded && !control.exists() {
+                    info!("the successor has removed the records of this ABI");
+                    return Ok(());
+                }
+                superseded = shared.superseded();
+            }
             changed = tables.changed() => {
                 changed.context("the route source has ended")?;
                 let table = tables.borrow_and_update().clone();
@@ -191,17 +228,18 @@ async fn live(shared: Arc<Shared>) {
     heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         heart.tick().await;
-        if let Err(error) = beat(&shared.maps) {
+        if let Err(error) = beat(&shared.maps, None) {
             error!("{error:#}: requests that need an agent will be refused");
         }
     }
 }
 
-/// Says that an agent is alive.
-fn beat(maps: &Maps) -> anyhow::Result<()> {
-    let control =
-        Control { abi: ABI, draining: 0, heartbeat: state::now(), pid: std::process::id(), ..Control::default() };
+/// Says that an agent is alive. What a successor has said of `draining` stays, unless another word is given.
+fn beat(maps: &Maps, draining: Option<u32>) -> anyhow::Result<()> {
     let mut map = maps.control.lock().unwrap_or_else(PoisonError::into_inner);
+    let draining = draining.unwrap_or_else(|| map.get(&0, 0).map_or(0, |control| control.0.draining));
+    let control =
+        Control { abi: ABI, draining, heartbeat: state::now(), pid: std::process::id(), ..Control::default() };
     map.set(0, Wire(control), 0).context("cannot write map control")
 }
 

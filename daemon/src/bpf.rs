@@ -1,7 +1,8 @@
 //! The kernel side: loading the programs, pinning what outlives the agent, attaching to pods.
 //!
 //! ```text
-//! PIN_DIR/                 locked (flock) by the one agent that works
+//! PIN_DIR/
+//!   v<ABI>/                locked (flock) by the one agent of this ABI that works
 //!   v<ABI>/<map>           the records
 //!   v<ABI>/prog/<hook>     the programs
 //!   v<ABI>/links/<netns>-<ifindex>-<hook>
@@ -12,6 +13,7 @@ pub mod attach;
 pub mod filter;
 pub mod load;
 pub mod lock;
+pub mod other;
 pub mod purge;
 pub mod qdisc;
 pub mod table;

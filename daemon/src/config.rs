@@ -51,6 +51,9 @@ pub const DEFAULT_SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// serve nobody else meanwhile, and a new leg costs 0.13 ms.
 pub const DEFAULT_PARKED_IDLE: Duration = Duration::from_secs(30);
 
+/// How long connections that records of another ABI follow may go on beside this agent: pools close or renew theirs within minutes.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// A heartbeat older than this is a dead agent's.
 pub const HEARTBEAT_STALE: Duration = Duration::from_nanos(DEAD_AFTER_NS);
 /// How often an agent writes that it is alive: ten missed ones are more than a busy node's delay.
@@ -71,6 +74,8 @@ pub struct Config {
     pub switch_timeout: Duration,
     /// How long a leg without an exchange is kept.
     pub parked_idle: Duration,
+    /// How long connections that records of another ABI follow may go on.
+    pub drain_timeout: Duration,
 }
 
 impl Default for Config {
@@ -82,6 +87,7 @@ impl Default for Config {
             dial_timeout: DEFAULT_DIAL_TIMEOUT,
             switch_timeout: DEFAULT_SWITCH_TIMEOUT,
             parked_idle: DEFAULT_PARKED_IDLE,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
 }
@@ -95,5 +101,7 @@ pub const DIAL_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::fro
 /// Sensible time-outs of a switch.
 pub const SWITCH_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_mins(1);
+/// Sensible times to let another ABI's connections go on.
+pub const DRAIN_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Sensible times to keep a parked leg.
 pub const PARKED_IDLE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);

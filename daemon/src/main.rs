@@ -58,16 +58,13 @@ fn agent(args: &AgentArgs) -> anyhow::Result<()> {
 
 fn purge(args: &PurgeArgs) -> anyhow::Result<()> {
     let dir = args.pins.pin_dir.display();
-    let lock = match bpf::Lock::now(&args.pins.pin_dir) {
-        Ok(Some(lock)) => Some(lock),
-        Ok(None) => anyhow::bail!("an agent works with {dir}: stop it first, or it would go on without its maps"),
-        // Nothing is pinned there; filters may still be in the namespaces.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error).with_context(|| format!("cannot lock {dir}")),
+    let locks = bpf::Lock::all(&args.pins.pin_dir).with_context(|| format!("cannot lock {dir}"))?;
+    let Some(locks) = locks else {
+        anyhow::bail!("an agent works with {dir}: stop it first, or it would go on without its maps")
     };
     let purged = bpf::purge(&args.pins.pin_dir, &args.netns.netns_dirs)
         .with_context(|| format!("cannot remove what is pinned below {dir}"))?;
-    drop(lock);
+    drop(locks);
     show(&format!(
         "purged {dir}: {} links, {} maps and programs; {} namespaces cleared of filters\n",
         purged.links, purged.pins, purged.namespaces

@@ -12,7 +12,24 @@ pub mod record;
 pub mod route;
 
 /// Version of every pinned record but `control`. It names the pin directory.
-pub const ABI: u32 = 4;
+///
+/// A build for tests of an upgrade has another one, `SIDETRACK_ABI` in its environment.
+pub const ABI: u32 = match option_env!("SIDETRACK_ABI") {
+    Some(text) => number(text.as_bytes()),
+    None => 4,
+};
+
+/// A number in decimal, below 256: it is a part of [`MARK`].
+const fn number(text: &[u8]) -> u32 {
+    let (mut n, mut at) = (0, 0);
+    while at < text.len() {
+        assert!(text[at].is_ascii_digit(), "SIDETRACK_ABI is a number");
+        n = n * 10 + (text[at] - b'0') as u32;
+        at += 1;
+    }
+    assert!(0 < n && n < 256, "SIDETRACK_ABI is 1 to 255");
+    n
+}
 
 /// How many legs one connection has room for: the baseline's slot and seven others.
 pub const LEGS: usize = 8;

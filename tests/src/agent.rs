@@ -33,6 +33,13 @@ pub fn binary() -> PathBuf {
     std::path::absolute(target.join("release/sidetrack")).unwrap_or_default()
 }
 
+/// The binary as its successor with another ABI: `SIDETRACK_SUCCESSOR`, or where `cargo xtask test` builds it.
+#[must_use]
+pub fn successor() -> PathBuf {
+    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/successor/release/sidetrack");
+    std::path::absolute(std::env::var_os("SIDETRACK_SUCCESSOR").map_or_else(built, PathBuf::from)).unwrap_or_default()
+}
+
 /// The agent of a lab, running or dead, with its route file and its pins.
 #[derive(Debug)]
 pub struct Agent<'lab> {
@@ -42,6 +49,7 @@ pub struct Agent<'lab> {
     arguments: Vec<String>,
     /// As on a kernel before 6.6.
     without_tcx: bool,
+    binary: PathBuf,
 }
 
 impl<'lab> Agent<'lab> {
@@ -65,7 +73,14 @@ impl<'lab> Agent<'lab> {
     #[must_use]
     pub fn idle(lab: &'lab Lab, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
-        Self { lab, routes_file: lab.dir().join("routes/routes.yaml"), process: None, arguments, without_tcx: false }
+        Self {
+            lab,
+            routes_file: lab.dir().join("routes/routes.yaml"),
+            process: None,
+            arguments,
+            without_tcx: false,
+            binary: binary(),
+        }
     }
 
     /// [`Agent::start`], but as on a kernel before 6.6, which has no tcx.
@@ -74,6 +89,20 @@ impl<'lab> Agent<'lab> {
     /// As [`Agent::start`].
     pub fn start_without_tcx(lab: &'lab Lab, routes: &Routes) -> Result<Self> {
         Self { without_tcx: true, ..Self::idle(lab, &[]) }.started(routes)
+    }
+
+    /// An agent of [`successor`]'s for the same lab and routes that was never started.
+    #[must_use]
+    pub fn succeeding(&self, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+        Self {
+            lab: self.lab,
+            routes_file: self.routes_file.clone(),
+            process: None,
+            arguments,
+            without_tcx: self.without_tcx,
+            binary: successor(),
+        }
     }
 
     fn started(mut self, routes: &Routes) -> Result<Self> {
@@ -106,7 +135,7 @@ impl<'lab> Agent<'lab> {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self) -> Result<Process> {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.arg("agent").arg("--routes").arg(&self.routes_file);
         command.args(["--netns-dir", NETNS_DIR, "--log-format", "json"]).arg("--pin-dir").arg(self.lab.pin_dir());
         command.args(&self.arguments);
@@ -263,6 +292,25 @@ impl<'lab> Agent<'lab> {
         process.wait(PATIENCE).with_context(|| process.output().tail())
     }
 
+    /// `SIGTERM`, and no wait.
+    ///
+    /// # Errors
+    /// When it was not started.
+    pub fn signal_term(&self) -> Result<()> {
+        self.process.as_ref().context("the agent was not started")?.signal(Signal::SIGTERM)
+    }
+
+    /// Waits for its end, which has another cause.
+    ///
+    /// # Errors
+    /// When it was not started, does not end in time, or fails: its last words are in the message.
+    pub fn wait_end(&mut self, within: Duration) -> Result<()> {
+        let mut process = self.process.take().context("the agent was not started")?;
+        let status = process.wait(within).with_context(|| process.output().tail())?;
+        ensure!(status.success(), "it ended with {status}: {}", process.output().tail());
+        Ok(())
+    }
+
     /// `sidetrack purge`.
     ///
     /// # Errors
@@ -336,7 +384,7 @@ impl<'lab> Agent<'lab> {
     /// When it fails: its words are in the message.
     pub fn command(&self, words: &[&str]) -> Result<String> {
         let Some((first, rest)) = words.split_first() else { bail!("a command has a name") };
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.arg(first).arg("--pin-dir").arg(self.lab.pin_dir()).args(rest);
         self.lab.run(command)
     }

@@ -22,6 +22,8 @@ pub enum Need {
     TwoProcessors,
     /// The built agent.
     Agent,
+    /// The same with another ABI.
+    Successor,
 }
 
 /// Whether all `needs` are met. If not, says which is missing, and fails where `CI=true`.
@@ -55,6 +57,10 @@ impl Need {
             Self::TwoProcessors => {
                 let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
                 (online < Some(2)).then(|| "this machine has one processor".to_owned())
+            }
+            Self::Successor => {
+                let binary = agent::successor();
+                (!binary.is_file()).then(|| format!("{} is not there: run `cargo xtask test`", binary.display()))
             }
             Self::Agent => {
                 let binary = agent::binary();

@@ -22,7 +22,7 @@ pub const SOURCES: &[&str] =
     &["Cargo.toml", "ebpf/Cargo.toml", "ebpf/Cargo.lock", "ebpf/src", "splice/Cargo.toml", "splice/src"];
 
 /// Variables that choose compiler and linker.
-pub const VARIABLES: &[&str] = &["EBPF_RUSTC", "BPF_LINKER", "SIDETRACK_TOOLS"];
+pub const VARIABLES: &[&str] = &["EBPF_RUSTC", "BPF_LINKER", "SIDETRACK_TOOLS", "SIDETRACK_ABI"];
 
 /// The compiler and the linker, both found.
 #[derive(Clone, Debug)]

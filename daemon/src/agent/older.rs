@@ -14,7 +14,7 @@ use sidetrack_splice::{
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::Shared;
+use super::{Shared, drain};
 use crate::{
     pods::{Client, Exchange, Pod, clients},
     state,
@@ -52,7 +52,7 @@ pub(super) fn adopt(shared: &Arc<Shared>, pod: &Pod, services: Services) {
 /// Makes the records that are missing, and says of those that show nothing whether their client is idle. Returns whether another look
 /// may say more.
 fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
-    if services.is_empty() {
+    if services.is_empty() || shared.superseded() {
         return false;
     }
     let listed = |first: bool| match clients(&pod.netns) {
@@ -64,6 +64,7 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
             Vec::new()
         }
     };
+    let theirs = drain::followed(shared);
     let mut made: HashMap<Tuple, u32> = HashMap::new();
     for client in listed(true) {
         let Some(service) = services.get(&service_addr(client.remote)) else { continue };
@@ -72,7 +73,10 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
         }
         let conn = Tuple::new(client.local, client.remote);
         // A leg that is dialled at this moment has a socket, too.
-        if shared.maps.legs.find(&conn).is_some() || shared.maps.handshakes.find(&conn).is_some() {
+        if theirs.contains(&conn)
+            || shared.maps.legs.find(&conn).is_some()
+            || shared.maps.handshakes.find(&conn).is_some()
+        {
             continue;
         }
         let record = record(&client, &conn, *service, pod.link.index);

@@ -12,15 +12,26 @@ use aya::programs::{
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact},
 };
 
+use sidetrack_splice::abi::ABI;
+
 use super::{Hook, load::Kernel, qdisc::Made};
 use crate::{
     pods::{Netns, NetnsError, NetnsId, Pod},
     tc,
 };
 
-/// Priority and handle of the clsact filters: fixed, so that a successor finds its predecessor's.
+/// Priority and handle of the clsact filters: fixed for an ABI, so that a successor finds its predecessor's, and one with another ABI
+/// leaves them.
 const PRIORITY: u16 = 1;
-const HANDLE: TcHandle = TcHandle::new(0, 0x51de);
+const HANDLE: TcHandle = handle(ABI);
+
+/// The handle of an ABI's filters, below 256.
+const fn handle(abi: u32) -> TcHandle {
+    TcHandle::new(0, (HANDLES | abi & 0xff) as u16)
+}
+
+/// What the handles of all ABIs begin with.
+const HANDLES: u32 = 0x5100;
 
 /// How a pod's programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +168,7 @@ impl Attacher {
     pub fn detach(&self, id: NetnsId, pod: Option<&Pod>) {
         if let Some(pod) = pod {
             let made = self.made.has(id.ino, pod.link.index);
-            _ = pod.netns.run(|| remove_filters(&pod.link.name, pod.link.index, made));
+            _ = pod.netns.run(|| remove_filters(&pod.link.name, pod.link.index, made, Some(ABI)));
         }
         self.made.retain(|ino| ino != id.ino);
         let prefix = format!("{}-", id.ino);
@@ -230,15 +241,23 @@ fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Resu
 
 /// Removes the filters of an interface, and, where Sidetrack has `made` it, the clsact qdisc that they were in, unless
 /// something else hangs on it. Runs inside the namespace. That there are none is no error.
-fn remove_filters(name: &str, ifindex: u32, made: bool) {
-    let ours = |f: &tc::Filter| (f.preference, f.handle) == (PRIORITY.into(), HANDLE.into());
+///
+/// `abi`: whose; `None` for all.
+fn remove_filters(name: &str, ifindex: u32, made: bool, abi: Option<u32>) {
+    let ours = |f: &tc::Filter| {
+        let its = f.handle & !0xff == HANDLES && abi.is_none_or(|abi| f.handle == u32::from(handle(abi)));
+        f.preference == u32::from(PRIORITY) && its
+    };
     let hanging = || Some([tc::filters(ifindex, true).ok()?, tc::filters(ifindex, false).ok()?].concat());
     // Where nothing of ours is, a note that says otherwise is about an interface that was here before.
     let were_there = hanging().is_some_and(|all| all.iter().any(ours));
-    for kind in [TcAttachType::Egress, TcAttachType::Ingress] {
-        if let Ok(link) = SchedClassifierLink::attached(name, kind, PRIORITY, HANDLE, None) {
-            // Dropping it detaches.
-            drop(link);
+    for (kind, egress) in [(TcAttachType::Egress, true), (TcAttachType::Ingress, false)] {
+        for filter in tc::filters(ifindex, egress).into_iter().flatten().filter(ours) {
+            let at = TcHandle::from(filter.handle);
+            if let Ok(link) = SchedClassifierLink::attached(name, kind, PRIORITY, at, None) {
+                // Dropping it detaches.
+                drop(link);
+            }
         }
     }
     // The kernel knows no "if it is empty": what somebody attaches between these two steps goes with it.
@@ -248,12 +267,12 @@ fn remove_filters(name: &str, ifindex: u32, made: bool) {
 }
 
 /// Removes the filters of every interface of a namespace, and the qdiscs that were made for them.
-pub(super) fn clean(netns: &Netns, made: &[Made]) -> Result<(), NetnsError> {
+pub(super) fn clean(netns: &Netns, made: &[Made], abi: Option<u32>) -> Result<(), NetnsError> {
     netns.run(|| {
         let interfaces = nix::net::if_::if_nameindex();
         for interface in interfaces.iter().flat_map(|all| all.iter()) {
             let made = made.iter().any(|made| made.has(netns.id().ino, interface.index()));
-            remove_filters(&interface.name().to_string_lossy(), interface.index(), made);
+            remove_filters(&interface.name().to_string_lossy(), interface.index(), made, abi);
         }
     })
 }

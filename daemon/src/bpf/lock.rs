@@ -1,4 +1,4 @@
-//! One agent for each pin directory.
+//! One agent for the records of each ABI below a pin directory: of two ABIs, one may end what the other has begun.
 
 use std::{fs, io, os::fd::OwnedFd, path::Path};
 
@@ -7,6 +7,8 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
+use crate::state::pins;
+
 /// Held for as long as the agent lives; the kernel gives it back when the agent dies, however it does.
 #[derive(Debug)]
 pub struct Lock {
@@ -14,11 +16,11 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Makes the pin directory if need be and waits until no other agent works with it. `waiting` is called once if there
-    /// is one.
-    pub fn wait(pin_dir: &Path, waiting: impl FnOnce()) -> io::Result<Self> {
-        fs::create_dir_all(pin_dir)?;
-        let open = || fs::File::open(pin_dir).map(OwnedFd::from);
+    /// Makes the directory of this ABI's records if need be and waits until no other agent works with it. `waiting` is called once if
+    /// there is one.
+    pub fn wait(dir: &Path, waiting: impl FnOnce()) -> io::Result<Self> {
+        fs::create_dir_all(dir)?;
+        let open = || fs::File::open(dir).map(OwnedFd::from);
         match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
             Ok(held) => return Ok(Self { _held: held }),
             Err((_, Errno::EWOULDBLOCK)) => waiting(),
@@ -30,12 +32,18 @@ impl Lock {
         }
     }
 
-    /// Takes the lock if no agent works with the directory. `None`: one does.
-    pub fn now(pin_dir: &Path) -> io::Result<Option<Self>> {
-        match Flock::lock(OwnedFd::from(fs::File::open(pin_dir)?), FlockArg::LockExclusiveNonblock) {
-            Ok(held) => Ok(Some(Self { _held: held })),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(errno.into()),
+    /// Takes the locks of all versions below a pin directory, if no agent works with any. `None`: one does.
+    pub fn all(pin_dir: &Path) -> io::Result<Option<Vec<Self>>> {
+        let mut all = Vec::new();
+        // Where nothing is pinned there is nothing to lock.
+        for version in pins::versions(pin_dir).unwrap_or_default() {
+            let dir = fs::File::open(pins::directory(pin_dir, version.abi))?;
+            match Flock::lock(OwnedFd::from(dir), FlockArg::LockExclusiveNonblock) {
+                Ok(held) => all.push(Self { _held: held }),
+                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+                Err((_, errno)) => return Err(errno.into()),
+            }
         }
+        Ok(Some(all))
     }
 }

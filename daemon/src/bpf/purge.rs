@@ -26,28 +26,41 @@ pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
     let mut purged = Purged::default();
     let versions = pins::versions(pin_dir).unwrap_or_default();
     let made: Vec<_> = versions.iter().map(|version| Made::below(&pins::directory(pin_dir, version.abi))).collect();
-    for entry in netns_dirs.iter().filter_map(|d| fs::read_dir(d).ok()).flatten().flatten() {
-        if let Ok(netns) = Netns::open(&entry.path())
-            && attach::clean(&netns, &made).is_ok()
-        {
-            purged.namespaces += 1;
-        }
-    }
+    purged.namespaces = clean(netns_dirs, &made, None);
     if versions.is_empty() {
         return Ok(purged);
     }
     for version in versions {
-        let dir = pins::directory(pin_dir, version.abi);
-        // Links first: when they are gone, no program runs any more.
-        purged.links += empty(&dir.join("links"), true)?;
-        purged.pins += empty(&dir.join("prog"), false)?;
-        empty(Made::below(&dir).dir(), false)?;
-        purged.pins += empty(&dir, false)?;
-        fs::remove_dir(&dir)?;
+        pinned(&pins::directory(pin_dir, version.abi), &mut purged)?;
     }
     // Another's pins below a directory that was named by hand stay.
     _ = fs::remove_dir(pin_dir);
     Ok(purged)
+}
+
+/// The same of one version alone.
+pub fn version(dir: &Path, abi: u32, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
+    let mut purged = Purged { namespaces: clean(netns_dirs, &[Made::below(dir)], Some(abi)), ..Purged::default() };
+    pinned(dir, &mut purged)?;
+    Ok(purged)
+}
+
+/// Removes filters of one version, or of all. Returns how many namespaces were looked into.
+fn clean(netns_dirs: &[PathBuf], made: &[Made], abi: Option<u32>) -> usize {
+    let entries = netns_dirs.iter().filter_map(|d| fs::read_dir(d).ok()).flatten().flatten();
+    let cleaned =
+        |entry: &fs::DirEntry| Netns::open(&entry.path()).is_ok_and(|netns| attach::clean(&netns, made, abi).is_ok());
+    entries.filter(cleaned).count()
+}
+
+/// Removes what one version has pinned.
+fn pinned(dir: &Path, purged: &mut Purged) -> io::Result<()> {
+    // Links first: when they are gone, no program runs any more.
+    purged.links += empty(&dir.join("links"), true)?;
+    purged.pins += empty(&dir.join("prog"), false)?;
+    empty(Made::below(dir).dir(), false)?;
+    purged.pins += empty(dir, false)?;
+    fs::remove_dir(dir)
 }
 
 /// Removes the files of a directory (`links`: after detaching them), and directories that are empty by then.

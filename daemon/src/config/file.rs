@@ -7,7 +7,8 @@ use serde_saphyr::Spanned;
 use sidetrack_splice::carrier;
 
 use super::{
-    CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, PARKED_IDLE_RANGE, RING_RANGE, SWITCH_TIMEOUT_RANGE, parse_duration,
+    CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, DRAIN_TIMEOUT_RANGE, PARKED_IDLE_RANGE, RING_RANGE,
+    SWITCH_TIMEOUT_RANGE, parse_duration,
 };
 use crate::document::{self, DocumentError, Mistake};
 
@@ -32,6 +33,7 @@ struct RawSpec {
     dial_timeout: Option<Spanned<String>>,
     switch_timeout: Option<Spanned<String>>,
     parked_idle: Option<Spanned<String>>,
+    drain_timeout: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,6 +73,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
         ("spec.dialTimeout", &spec.dial_timeout, &mut config.dial_timeout, DIAL_TIMEOUT_RANGE),
         ("spec.switchTimeout", &spec.switch_timeout, &mut config.switch_timeout, SWITCH_TIMEOUT_RANGE),
         ("spec.parkedIdle", &spec.parked_idle, &mut config.parked_idle, PARKED_IDLE_RANGE),
+        ("spec.drainTimeout", &spec.drain_timeout, &mut config.drain_timeout, DRAIN_TIMEOUT_RANGE),
     ] {
         if let Some(given) = given {
             let read = parse_duration(&given.value).map(Shown).map_err(|error| error.to_string());
@@ -153,7 +156,8 @@ mod tests {
   limits: {connections: 1024, ringBufferBytes: 1048576}
   dialTimeout: 300ms
   switchTimeout: 1m
-  parkedIdle: 2m30s";
+  parkedIdle: 2m30s
+  drainTimeout: 1h";
         let expected = Config {
             carriers: carrier::table(&["header:x-key"]).expect("valid"),
             connections: 1024,
@@ -161,6 +165,7 @@ mod tests {
             dial_timeout: Duration::from_millis(300),
             switch_timeout: Duration::from_mins(1),
             parked_idle: Duration::from_secs(150),
+            drain_timeout: Duration::from_hours(1),
         };
         assert_eq!(with(spec), Ok(expected));
     }
@@ -197,7 +202,7 @@ mod tests {
             Err(vec![
                 concat!(
                     "3:8: spec.carrier: unknown field `carrier`, expected one of ",
-                    "carriers, limits, dialTimeout, switchTimeout, parkedIdle"
+                    "carriers, limits, dialTimeout, switchTimeout, parkedIdle, drainTimeout"
                 )
                 .into()
             ])

@@ -73,6 +73,13 @@ impl Ends {
     }
 }
 
+impl Ends {
+    /// Ends the client's side of a connection, as a reset does for both sides.
+    pub fn destroy(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<(), EndsError> {
+        self.sockets.destroy(local, remote)
+    }
+}
+
 /// The number of an address's family.
 fn family(side: SocketAddr) -> u8 {
     let family = if side.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };

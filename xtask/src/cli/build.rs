@@ -31,7 +31,13 @@ pub struct Executable {
 
 /// Runs `cargo <args>` and tells from its messages what came out; what the compiler says goes to standard error.
 pub fn build(subcommand: &str, args: &[&str]) -> Result<Vec<Executable>> {
+    build_with(subcommand, args, &[])
+}
+
+/// [`build`] with these variables in the environment.
+fn build_with(subcommand: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<Vec<Executable>> {
     let mut command = shell::cargo(subcommand);
+    command.envs(variables.iter().copied());
     command.args(args).args(["--locked", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());
     shell::say(format_args!("cargo {subcommand} {}", args.join(" ")));
     let mut child = command.spawn().context("cargo cannot be started: is it on PATH?")?;
@@ -70,6 +76,17 @@ pub fn daemon() -> Result<PathBuf> {
     }
     find(&build("build", &["--release", "-p", "sidetrack", "--bin", "sidetrack"])?, "sidetrack")
 }
+
+/// The binary as its successor with another ABI: for tests of an upgrade.
+pub fn successor() -> Result<PathBuf> {
+    let dir = xtask::root().join("target/successor");
+    let dir = dir.to_str().context("the project's path is no UTF-8")?;
+    let args = ["--release", "-p", "sidetrack", "--bin", "sidetrack", "--target-dir", dir];
+    find(&build_with("build", &args, &[("SIDETRACK_ABI", SUCCESSOR_ABI)])?, "sidetrack")
+}
+
+/// The ABI of that: no version has it.
+const SUCCESSOR_ABI: &str = "255";
 
 /// Makes everything ready and becomes a program of `sidetrack-tests`, so that a Ctrl-C and the exit code are its own.
 pub fn become_bin(name: &str, args: &[OsString]) -> Result<ExitCode> {

@@ -177,6 +177,11 @@ pub fn need_daemon(chosen: &[Suite]) -> bool {
     chosen.iter().any(|suite| suite.kind == Kind::File)
 }
 
+/// Whether a suite among them needs a binary with another ABI as well.
+pub fn need_successor(chosen: &[Suite]) -> bool {
+    chosen.iter().any(|suite| suite.kind == Kind::File && suite.name == "upgrade")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, IsTerminal as _},
-    path::Path,
+    path::PathBuf,
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
@@ -55,18 +55,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     setup::setup(if lab { Scope::All } else { Scope::Build })?;
     let start = Instant::now();
     let daemon = if suites::need_daemon(&chosen) { Some(build::daemon()?) } else { None };
+    let successor = if suites::need_successor(&chosen) { Some(build::successor()?) } else { None };
     let executables = build::build("test", &suites::cargo_args(&chosen, count))?;
     let built = start.elapsed();
     let mut rows = Vec::new();
     for (index, suite) in chosen.iter().enumerate() {
         let title = format!("suite {} of {}: {}", index + 1, chosen.len(), suite.name);
         println!("\n{} ({})", paint(io::stdout().is_terminal(), "1", &title), suite.covers);
-        rows.push((suite.name.as_str(), run_suite(suite, &executables, daemon.as_deref(), args)?));
+        rows.push((suite.name.as_str(), run_suite(suite, &executables, [&daemon, &successor], args)?));
     }
     Ok(print_result(&rows, built))
 }
 
-fn run_suite(suite: &Suite, executables: &[Executable], daemon: Option<&Path>, args: &Args) -> Result<Tally> {
+fn run_suite(suite: &Suite, executables: &[Executable], binaries: [&Option<PathBuf>; 2], args: &Args) -> Result<Tally> {
     let limit = Duration::from_mins(suite.limit_minutes);
     let mut tally = Tally::default();
     if suite.kind == Kind::Examples {
@@ -85,8 +86,10 @@ fn run_suite(suite: &Suite, executables: &[Executable], daemon: Option<&Path>, a
         if let Some(threads) = args.test_threads.or(suite.root.then_some(1)) {
             command.arg(format!("--test-threads={threads}"));
         }
-        if let Some(daemon) = daemon {
-            command.env("SIDETRACK_BIN", daemon);
+        for (name, binary) in ["SIDETRACK_BIN", "SIDETRACK_SUCCESSOR"].into_iter().zip(binaries) {
+            if let Some(binary) = binary {
+                command.env(name, binary);
+            }
         }
         let place = executable.package_dir.strip_prefix(root()).unwrap_or(&executable.package_dir);
         println!("\n{}: {}", place.display(), executable.target);

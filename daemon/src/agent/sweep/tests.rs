@@ -45,7 +45,13 @@ impl Scene {
         let config = Config { connections: 256, ..Config::default() };
         let (attacher, maps, _, _) =
             bpf::load(&pins, &config).expect("this kernel takes the programs").into_parts(false);
-        let shared = Shared { maps, config, attached: Attached::new(attacher), targets: RwLock::default() };
+        let shared = Shared {
+            pin_dir: pins.clone(),
+            maps,
+            config,
+            attached: Attached::new(attacher),
+            targets: RwLock::default(),
+        };
         let shared = Arc::new(shared);
         for event in [PodEvent::Appeared(lab.pod("a")), PodEvent::Listed] {
             shared.attached.apply(&shared, event).await;

@@ -17,6 +17,8 @@ use crate::netlink::{Ask, Asker};
 
 /// `SOCK_DIAG_BY_FAMILY`, of question and answer.
 pub(super) const BY_FAMILY: u16 = 20;
+/// `SOCK_DESTROY`, which takes `CONFIG_INET_DIAG_DESTROY`.
+const DESTROY: u16 = 21;
 /// `struct inet_diag_req_v2`: family, protocol, extensions, pad; states; then the socket's identity.
 pub(super) const REQUEST: usize = 56;
 /// Its states: a bit for each.
@@ -68,6 +70,20 @@ impl Sockets {
         // "No such entry" may mean that there is no such socket, or that nobody is there who knows TCP.
         self.answered(local)?;
         Ok(false)
+    }
+
+    /// Aborts the socket with exactly these addresses and ports (`SOCK_DESTROY`): its program gets an error, its peer a reset. That there
+    /// is none is no error.
+    pub fn destroy(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<(), EndsError> {
+        for interface in once(0).chain(self.interfaces.clone()) {
+            let request = self.exactly(local, remote, interface);
+            match self.asker.ask(Ask::One, DESTROY, &request, BY_FAMILY, socket) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(EndsError::Diag(error)),
+            }
+        }
+        Ok(())
     }
 
     fn found(&mut self, local: SocketAddr, remote: SocketAddr, interface: u32) -> Result<bool, EndsError> {

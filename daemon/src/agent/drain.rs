@@ -1,0 +1,130 @@
+//! Records of another ABI beside this agent's: they take no new connection on, and are removed when the last of theirs has ended, or after
+//! a time (`drainTimeout`). Until then their programs go on, and their agent, if it lives.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use sidetrack_splice::abi::addr::Tuple;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+
+use super::{Shared, older};
+use crate::{
+    bpf::{self, other::Other},
+    pods::{Ends, Exchange, clients},
+};
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long, behind the deadline, a request that is under way on a connection that was never diverted is waited for.
+const UNDER_WAY: Duration = Duration::from_secs(10);
+
+/// The connections that other ABIs' programs follow: they are theirs.
+pub(super) fn followed(shared: &Shared) -> HashSet<Tuple> {
+    bpf::other::others(&shared.pin_dir).iter().flat_map(Other::connections).collect()
+}
+
+/// Tells all others' programs to take no new connection on. Before this version's own are attached anywhere.
+pub(super) fn begin(shared: &Shared) {
+    for other in bpf::other::others(&shared.pin_dir) {
+        match other.drain() {
+            Ok(()) => info!(abi = other.abi, "the records of another ABI take no new connection on"),
+            Err(error) => warn!(abi = other.abi, "the records of another ABI cannot be drained: {error}"),
+        }
+    }
+}
+
+/// Follows them to their end.
+pub(super) async fn run(shared: Arc<Shared>, netns_dirs: Vec<PathBuf>) {
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since: HashMap<u32, Instant> = HashMap::new();
+    loop {
+        tick.tick().await;
+        if !shared.attached.listed() || shared.superseded() {
+            continue;
+        }
+        for other in bpf::other::others(&shared.pin_dir) {
+            let began = *since.entry(other.abi).or_insert_with(Instant::now);
+            let (shared, dirs, abi) = (Arc::clone(&shared), netns_dirs.clone(), other.abi);
+            let looked = tokio::task::spawn_blocking(move || look(&shared, &other, began.elapsed(), &dirs)).await;
+            if matches!(looked, Ok(true)) {
+                since.remove(&abi);
+            }
+        }
+    }
+}
+
+/// Takes one look. Returns whether the records were removed.
+fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBuf]) -> bool {
+    if let Err(error) = other.drain() {
+        warn!(abi = other.abi, "the records of another ABI cannot be drained: {error}");
+    }
+    let live = live(shared, other);
+    if !live.is_empty() {
+        if age < shared.config.drain_timeout {
+            debug!(abi = other.abi, connections = live.len(), "the records of another ABI are drained");
+            return false;
+        }
+        let diverted = other.diverted();
+        let (end, leave): (Vec<_>, Vec<_>) = live.into_iter().partition(|conn| diverted.contains(conn));
+        if age < shared.config.drain_timeout + UNDER_WAY && leave.iter().any(|conn| under_way(shared, conn)) {
+            return false;
+        }
+        if !end.is_empty() {
+            warn!(
+                abi = other.abi,
+                connections = end.len(),
+                "connections of another ABI are reset: drainTimeout has passed"
+            );
+        }
+        // While its programs are there: its owner's backend hears of the end in its own numbers.
+        for conn in end {
+            destroy(shared, &conn);
+        }
+    }
+    match bpf::purge::version(&other.dir, other.abi, netns_dirs) {
+        Ok(removed) => info!(abi = other.abi, links = removed.links, "the records of another ABI are removed"),
+        Err(error) => {
+            warn!(abi = other.abi, "the records of another ABI cannot be removed: {error}; run `sidetrack purge`");
+            return false;
+        }
+    }
+    // What it has followed and never diverted is nobody's by now.
+    for pod in shared.attached.pods() {
+        older::adopt(shared, &pod, older::services(shared));
+    }
+    true
+}
+
+/// Those of its connections whose client is still there. Of a pod that is gone nothing is, and where the kernel does not say, all are.
+fn live(shared: &Shared, other: &Other) -> Vec<Tuple> {
+    let mut ends = HashMap::new();
+    let there = |conn: &Tuple| {
+        let pod = conn.local_addr().ip();
+        let Some(member) = shared.attached.find(pod) else { return false };
+        let ends = ends.entry(pod).or_insert_with(|| Ends::of(&member.pod.netns).ok());
+        ends.as_mut().is_none_or(|ends| ends.has(conn.local_addr(), conn.remote_addr()).unwrap_or(true))
+    };
+    let mut there = there;
+    other.connections().into_iter().filter(|conn| there(conn)).collect()
+}
+
+/// Whether its client waits for something: a held head is among what was sent and is not acknowledged.
+fn under_way(shared: &Shared, conn: &Tuple) -> bool {
+    let Some(member) = shared.attached.find(conn.local_addr().ip()) else { return false };
+    let its = |c: &&crate::pods::Client| (c.local, c.remote) == (conn.local_addr(), conn.remote_addr());
+    clients(&member.pod.netns).is_ok_and(|all| all.iter().find(its).is_some_and(|c| c.exchange == Exchange::Some))
+}
+
+fn destroy(shared: &Shared, conn: &Tuple) {
+    let Some(member) = shared.attached.find(conn.local_addr().ip()) else { return };
+    let ended = Ends::of(&member.pod.netns).and_then(|mut ends| ends.destroy(conn.local_addr(), conn.remote_addr()));
+    if let Err(error) = ended {
+        warn!(%conn, "a connection of another ABI cannot be reset: {error}");
+    }
+}

@@ -1,0 +1,147 @@
+//! An agent with another ABI beside the records of this one: what is new is the successor's, what is open goes on as it was.
+
+use anyhow::{Context, Result, ensure};
+use rstest::rstest;
+use sidetrack_tests::{
+    Agent, Http, Load, Request, Scene,
+    gate::{self, Need},
+    lab::BBR,
+    scene::{KEY, OTHER_KEY},
+    wait_for,
+};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn scene(name: &str) -> Result<Option<Scene>> {
+    gate::open(&[Need::Lab, Need::Agent, Need::Successor]).then(|| Scene::new(name, BBR)).transpose()
+}
+
+/// Settings with this time for what is drained.
+fn drain_timeout(scene: &Scene, timeout: &str) -> Result<String> {
+    let path = scene.lab.dir().join("config.yaml");
+    let text =
+        format!("apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\nspec: {{drainTimeout: {timeout}}}\n");
+    std::fs::write(&path, text)?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// Starts the successor beside `old` and waits until it is at work everywhere.
+fn succeed<'lab>(scene: &Scene, old: &Agent<'lab>, timeout: &str) -> Result<Agent<'lab>> {
+    let config = drain_timeout(scene, timeout)?;
+    let mut new = old.succeeding(&["--config", &config]);
+    new.restart()?;
+    new.wait_routes(&scene.routes())?;
+    new.wait_attached(["client", "base", "fork", "other"])?;
+    Ok(new)
+}
+
+fn asks(http: &mut Http, keys: &[Option<&str>]) -> Result<()> {
+    for &key in keys {
+        let response = http.exchange(&Request::get("/bytes/2000").maybe_key(key))?;
+        response.verify_bytes(Scene::owner(key), 2000)?;
+    }
+    Ok(())
+}
+
+/// How many connections an agent's records follow; `None` where there are none.
+fn follows(agent: &Agent) -> Option<usize> {
+    Some(agent.flows().ok()?["items"].as_array()?.len())
+}
+
+const ALL: [Option<&str>; 5] = [None, Some(KEY), None, Some(OTHER_KEY), Some(KEY)];
+
+#[rstest]
+fn what_is_open_goes_on_with_its_agent_and_what_is_new_is_the_successors(
+    #[values(false, true)] without_tcx: bool,
+) -> Result<()> {
+    let Some(scene) = scene("upgrade")? else { return Ok(()) };
+    let mut old = if without_tcx {
+        Agent::start_without_tcx(&scene.lab, &scene.routes())?
+    } else {
+        Agent::start(&scene.lab, &scene.routes())?
+    };
+    old.wait_attached(["client", "base", "fork", "other"])?;
+    let (mut spliced, mut plain) = (scene.http()?, scene.http()?);
+    asks(&mut spliced, &[Some(KEY), None])?;
+    asks(&mut plain, &[None])?;
+    let new = succeed(&scene, &old, "10m")?;
+    let tracked = old.counter("tracked")?;
+    // The old ones are served by their agent, new legs too; nothing is reset.
+    asks(&mut spliced, &ALL)?;
+    asks(&mut plain, &ALL)?;
+    let mut fresh = scene.http()?;
+    asks(&mut fresh, &ALL)?;
+    ensure!(old.counter("tracked")? == tracked && follows(&old) == Some(2), "{}", old.explain());
+    ensure!(new.counter("tracked")? == 1 && new.counter("adopted")? == 0, "{}", new.explain());
+    ensure!(old.status()?["agent"]["draining"] == true && new.status()?["agent"]["draining"] == false);
+    // Being told to end does not end what is open.
+    old.signal_term()?;
+    asks(&mut plain, &[Some(OTHER_KEY), None])?;
+    drop((spliced, plain));
+    old.wait_end(PATIENCE + Duration::from_mins(1)).context("the last connection has ended")?;
+    ensure!(follows(&old).is_none(), "its records are gone");
+    asks(&mut fresh, &ALL)?;
+    asks(&mut scene.http()?, &ALL)?;
+    scene.isolated()?;
+    new.no_errors()
+}
+
+#[test]
+fn nothing_is_reset_before_the_deadline_and_what_was_diverted_is_then() -> Result<()> {
+    let Some(scene) = scene("upgrade-deadline")? else { return Ok(()) };
+    let mut old = scene.agent()?;
+    let (mut spliced, mut plain) = (scene.http()?, scene.http()?);
+    asks(&mut spliced, &[Some(KEY), None])?;
+    asks(&mut plain, &[None])?;
+    let began = Instant::now();
+    let new = succeed(&scene, &old, "6s")?;
+    while began.elapsed() < Duration::from_secs(4) {
+        asks(&mut spliced, &ALL)?;
+    }
+    old.wait_end(PATIENCE).context("the deadline has passed")?;
+    ensure!(began.elapsed() >= Duration::from_secs(6));
+    ensure!(!spliced.is_open(), "a connection that was diverted is reset");
+    // What was not is the successor's, and its next request is steered.
+    asks(&mut plain, &ALL)?;
+    ensure!(new.counter("adopted")? == 1, "{}", new.explain());
+    scene.isolated()?;
+    new.no_errors()
+}
+
+#[test]
+fn a_dead_agents_records_are_drained_too() -> Result<()> {
+    let Some(scene) = scene("upgrade-dead")? else { return Ok(()) };
+    let mut old = scene.agent()?;
+    let mut spliced = scene.http()?;
+    asks(&mut spliced, &ALL)?;
+    old.kill9()?;
+    let new = succeed(&scene, &old, "10m")?;
+    // Its legs are there.
+    asks(&mut spliced, &ALL)?;
+    asks(&mut scene.http()?, &ALL)?;
+    drop(spliced);
+    wait_for("the records to go", Duration::from_secs(90), || follows(&old).is_none().then_some(()))?;
+    asks(&mut scene.http()?, &ALL)?;
+    scene.isolated()?;
+    new.no_errors()
+}
+
+#[test]
+fn a_load_does_not_notice_the_upgrade() -> Result<()> {
+    let Some(scene) = scene("upgrade-load")? else { return Ok(()) };
+    let mut old = scene.agent()?;
+    let keys = [None, Some(KEY), Some(OTHER_KEY)];
+    let all = |load: Load| keys.into_iter().fold(load, |load, key| load.key(key, &[Scene::owner(key)]));
+    let reused = all(Load::new(scene.service.v4).also_to(scene.service.v6)).connections(6).start(&scene.client)?;
+    let fresh = all(Load::new(scene.service.v4)).connections(2).requests_per_connection(5).start(&scene.client)?;
+    reused.more(200)?;
+    let new = succeed(&scene, &old, "10m")?;
+    reused.more(300)?;
+    fresh.more(200)?;
+    reused.stop()?.all_well()?;
+    fresh.stop()?.all_well()?;
+    old.wait_end(PATIENCE + Duration::from_mins(1))?;
+    scene.isolated()?;
+    new.no_errors()
+}
