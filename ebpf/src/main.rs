@@ -25,6 +25,7 @@ mod maps;
 mod mem;
 mod open;
 mod options;
+mod part;
 mod plain;
 mod quote;
 mod replies;

@@ -32,5 +32,7 @@ pub const MARK_DIAL_STAMPED: u32 = 0x51de_7005;
 pub const MARK_REPLAY: u32 = 0x51de_7002;
 /// `skb->mark` of a frame that the agent made (a reset for a leg): egress lets it pass.
 pub const MARK_AGENT: u32 = 0x51de_7003;
+/// `skb->mark` of a copy that becomes an acknowledgement for an owner that another follows: it never leaves egress.
+pub const MARK_PARTED: u32 = 0x51de_7006;
 /// `skb->mark` of a packet that a program has turned round: the other hook lets it pass.
 pub const MARK_TURNED: u32 = 0x51de_7004;
