@@ -184,7 +184,8 @@ pub extern "C" fn to_owner(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -
         }
     }
     let again = out.end > out.start && out.end <= out.state.next && out.state.flags & CONN_DIVERTED != 0;
-    if again && out.state.leg_dead(resp, out.end, skb::now()) {
+    // SAFETY: a map value, one number that need not be exact.
+    if again && out.state.leg_dead(resp, out.end, skb::now(), unsafe { &mut (*c).again }) {
         return reset(out, Reason::ResetLegDead);
     }
     PASS_ON

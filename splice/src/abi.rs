@@ -12,10 +12,10 @@ pub mod record;
 pub mod route;
 
 /// Version of every pinned record but `control`. It names the pin directory.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
-/// How many legs one connection has room for: the baseline's slot and seven others.
-pub const LEGS: usize = 8;
+/// How many legs one connection has room for: the baseline's slot and fifteen others. A power of two: slots are masked.
+pub const LEGS: usize = 16;
 
 /// Longest sandbox key, in bytes. Its characters are `[A-Za-z0-9._-]`.
 pub const KEY_MAX: usize = 63;
