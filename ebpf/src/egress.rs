@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
     abi::{
-        LEGS as SLOTS, MARK, MARK_DIAL, MARK_DIAL_STAMPED, MARK_REPLAY, MARKS,
+        LEGS as SLOTS, MARK, MARK_DIAL, MARK_DIAL_STAMPED, MARK_PARTED, MARK_REPLAY, MARKS,
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
@@ -25,7 +25,7 @@ use crate::{
     hold, legs,
     long::is_long,
     maps::{self, CONNECTIONS, DIALS, HEADS, OUTWARD, Out},
-    open, options, plain,
+    open, options, part, plain,
     requests::requests,
     skb::{self, PASS, STOLEN},
     step::{ADOPT, FORWARD, GIVE_UP, PASS_ON, READ, SWITCH, commit, look, mark, pend},
@@ -40,6 +40,10 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
         if mark == MARK_DIAL || mark == MARK_DIAL_STAMPED {
             skb::set_mark(skb, 0);
             return open::dial(skb, u32::from(mark == MARK_DIAL_STAMPED));
+        }
+        if mark == MARK_PARTED {
+            let verdict = part::leave(skb);
+            return if verdict == STOLEN { skb::steal() } else { verdict };
         }
         if mark != MARK_REPLAY {
             skb::set_mark(skb, 0);
@@ -128,6 +132,9 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     }
     if next == SWITCH {
         next = switch(skb, c);
+        if next == PASS_ON {
+            part::part(skb, c);
+        }
     }
     if next == PASS_ON {
         next = pass_on(skb, c, u32::from(fin));
@@ -186,7 +193,8 @@ pub extern "C" fn to_owner(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -
         }
     }
     let again = out.end > out.start && out.end <= out.state.next && out.state.flags & CONN_DIVERTED != 0;
-    if again && out.state.leg_dead(resp, out.end, skb::now()) {
+    // SAFETY: a map value, one number that need not be exact.
+    if again && out.state.leg_dead(resp, out.end, skb::now(), unsafe { &mut (*c).again }) {
         return reset(out, Reason::ResetLegDead);
     }
     PASS_ON

@@ -157,7 +157,7 @@ fn original(skb: *mut __sk_buff, w: &mut In, c: *mut Connection) -> i32 {
 }
 
 /// The baseline resets a connection that no other leg has served. While a head is held for another, or changes the owner, that
-/// stays away from the client; the next request for the baseline meets the next reset.
+/// stays away from the client; what the baseline gets next, at the switch at the latest, it answers by the next reset.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn reset_by_baseline(c: *mut Connection) -> i32 {

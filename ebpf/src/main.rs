@@ -26,6 +26,7 @@ mod maps;
 mod mem;
 mod open;
 mod options;
+mod part;
 mod plain;
 mod quote;
 mod replies;

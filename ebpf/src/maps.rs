@@ -175,6 +175,24 @@ pub static OUT: PerCpuArray<Out, 1> = PerCpuArray::new();
 #[btf_map(name = "scratch_in")]
 pub static IN: PerCpuArray<In, 1> = PerCpuArray::new();
 
+/// An acknowledgement in the making, for an owner that another follows.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Parting {
+    /// What it answers: a packet with the frame's own layout, from that owner to the client.
+    pub answers: Packet,
+    /// Its sequence number.
+    pub seq: u32,
+    /// What it acknowledges.
+    pub ack: u32,
+    /// Not zero: it takes another way than the client's own.
+    pub moved: u32,
+}
+
+/// The same for what is done while one packet is at egress, by the program that comes by meanwhile for its copy.
+#[btf_map(name = "scratch_part")]
+pub static PARTING: PerCpuArray<Parting, 1> = PerCpuArray::new();
+
 /// Egress's scratch memory of the packet in hand.
 #[inline(always)]
 pub fn out() -> Option<&'static mut Out> {

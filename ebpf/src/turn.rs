@@ -16,8 +16,34 @@ use crate::{
     skb::{self, SHOT, STOLEN},
 };
 
-/// Makes the packet in hand a bare segment in the other direction, headers and nothing else, and sends it to `ifindex`
-/// (`BPF_F_INGRESS` in `redirect`: up the stack).
+/// Makes the packet in hand a bare segment that answers `p`, headers and nothing else. `p` has its layout, not always its ends.
+#[inline(always)]
+pub fn bare(skb: *mut __sk_buff, p: &Packet, seq: u32, ack: u32, flags: u8) -> bool {
+    // Only a partial checksum (the kernel completes it later, from what stands in the field) ignores a difference that
+    // is not the pseudo header's: `inet_proto_csum_replace_by_diff` in net/core/utils.c.
+    let check = p.tcp_at + 16;
+    let (mut before, mut after) = (0_u16, 0_u16);
+    // SAFETY: plain numbers.
+    let probed = skb::load(skb, check, &mut before)
+        && unsafe { h::bpf_l4_csum_replace(skb.cast(), check, 0, 1, 0) == 0 }
+        && skb::load(skb, check, &mut after);
+    let partial = before == after;
+    // SAFETY: plain numbers; the helper keeps the checksum field's bytes.
+    let made = probed
+        && unsafe { h::bpf_skb_change_tail(skb.cast(), p.tcp_at + 20, 0) == 0 }
+        && if p.v6 == 0 {
+            skb::store(skb, ETH, &made::v4(p, seq, ack, flags, partial), 0)
+        } else {
+            skb::store(skb, ETH, &made::v6(p, seq, ack, flags, partial), 0)
+        };
+    if !made {
+        count(Reason::ErrTurn);
+    }
+    made
+}
+
+/// Makes the packet in hand a bare segment in the other direction, and sends it to `ifindex` (`BPF_F_INGRESS` in `redirect`: up the
+/// stack).
 #[inline(always)]
 fn turn(skb: *mut __sk_buff, p: &Packet, seq: u32, ack: u32, flags: u8, redirect: u64) -> i32 {
     let mut ends = [0_u8; 12];
@@ -32,26 +58,10 @@ fn turn(skb: *mut __sk_buff, p: &Packet, seq: u32, ack: u32, flags: u8, redirect
         macs[i + 6] = ends[i];
         i += 1;
     }
-    // Only a partial checksum (the kernel completes it later, from what stands in the field) ignores a difference that
-    // is not the pseudo header's: `inet_proto_csum_replace_by_diff` in net/core/utils.c.
-    let check = p.tcp_at + 16;
-    let (mut before, mut after) = (0_u16, 0_u16);
-    // SAFETY: plain numbers.
-    let probed = skb::load(skb, check, &mut before)
-        && unsafe { h::bpf_l4_csum_replace(skb.cast(), check, 0, 1, 0) == 0 }
-        && skb::load(skb, check, &mut after);
-    let partial = before == after;
-    // SAFETY: plain numbers; the helper keeps the checksum field's bytes.
-    if !probed || unsafe { h::bpf_skb_change_tail(skb.cast(), p.tcp_at + 20, 0) != 0 } {
-        count(Reason::ErrTurn);
+    if !bare(skb, p, seq, ack, flags) {
         return SHOT;
     }
-    let made = if p.v6 == 0 {
-        skb::store(skb, ETH, &made::v4(p, seq, ack, flags, partial), 0)
-    } else {
-        skb::store(skb, ETH, &made::v6(p, seq, ack, flags, partial), 0)
-    };
-    if !made || !skb::store(skb, 0, &macs, 0) {
+    if !skb::store(skb, 0, &macs, 0) {
         count(Reason::ErrTurn);
         return SHOT;
     }

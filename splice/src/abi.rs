@@ -31,8 +31,8 @@ const fn number(text: &[u8]) -> u32 {
     n
 }
 
-/// How many legs one connection has room for: the baseline's slot and seven others.
-pub const LEGS: usize = 8;
+/// How many legs one connection has room for: the baseline's slot and fifteen others. A power of two: slots are masked.
+pub const LEGS: usize = 16;
 
 /// Longest sandbox key, in bytes. Its characters are `[A-Za-z0-9._-]`.
 pub const KEY_MAX: usize = 63;
@@ -50,5 +50,7 @@ pub const MARK_DIAL_STAMPED: u32 = MARK | 5;
 pub const MARK_REPLAY: u32 = MARK | 2;
 /// `skb->mark` of a frame that the agent made (a reset for a leg): egress lets it pass.
 pub const MARK_AGENT: u32 = MARK | 3;
+/// `skb->mark` of a copy that becomes an acknowledgement for an owner that another follows: it never leaves egress.
+pub const MARK_PARTED: u32 = MARK | 6;
 /// `skb->mark` of a packet that a program has turned round: the other hook lets it pass.
 pub const MARK_TURNED: u32 = MARK | 4;

@@ -26,8 +26,8 @@ pub const HELD_MAX: u32 = 1 << 20;
 /// How long a head waits for the old owner while no agent is there to end that: the client's own retransmissions try.
 pub const WAIT_ALONE_NS: u64 = 5_000_000_000;
 
-/// A leg is given up when a segment is retransmitted to it after this time without a sign of life.
-pub const DEAD_AFTER_NS: u64 = 2_000_000_000;
+/// A leg that gives no sign of life is given up within this time of the first retransmission that it leaves without an answer.
+pub const DEAD_WITHIN_NS: u64 = 2_000_000_000;
 
 /// Where a segment belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,13 +120,22 @@ impl ConnState {
         self.flags & CONN_EXPECT != 0 && resp.answered == self.asked && resp.continued != self.asked
     }
 
-    /// Whether a segment that ends at `end` shows that its leg has died without a word: it is a retransmission, and the
-    /// leg has neither been heard of for two seconds nor got a new request meanwhile.
+    /// Whether a segment that ends at `end` shows that its leg has died without a word: it is a retransmission, not the first (which
+    /// is noted in `first`) since the leg was heard of or got a new request, and the next would come too late.
+    ///
+    /// Each waits twice as long as the one before (RFC 6298, section 5.5): counted from the first, the next comes after up to three
+    /// times as long.
     #[inline(always)]
     #[must_use]
-    pub fn leg_dead(&self, resp: &RespState, end: u64, now: u64) -> bool {
+    pub fn leg_dead(&self, resp: &RespState, end: u64, now: u64, first: &mut u64) -> bool {
         let since = if resp.heard > self.active { resp.heard } else { self.active };
-        end <= self.next && resp.acked < end && now.wrapping_sub(since) > DEAD_AFTER_NS && now > since
+        if end > self.next || resp.acked >= end {
+            return false;
+        }
+        if *first <= since {
+            *first = now;
+        }
+        now.wrapping_sub(*first) > DEAD_WITHIN_NS / 3 && now > *first
     }
 
     /// Takes a complete head in: where its body is, and when the next head starts.

@@ -1,6 +1,6 @@
 //! Bare segments made from nothing: the answer to a packet, in the other direction, without options and payload.
 
-use crate::packet::{Packet, WORDS_V4, WORDS_V6, ports};
+use crate::packet::{Packet, WORDS_V4, WORDS_V6, flag, ports};
 
 /// What a pseudo header ends with: protocol 6, and the 20 bytes of a TCP header.
 const PROTOCOL_AND_LENGTH: u32 = 0x0006_0014;
@@ -24,7 +24,10 @@ const fn upper(check: u16) -> u32 {
 /// The TCP words of the answer, whose pseudo header sums up to `pseudo`.
 #[inline(always)]
 fn tcp(p: &Packet, seq: u32, ack: u32, flags: u8, pseudo: u64, partial: bool) -> [u32; 5] {
-    let control = (5_u32 << 28 | u32::from(flags) << 16).to_be();
+    // A window of one: enough for a FIN, and less than what the client says itself, which a receiver takes over only where it is
+    // more (RFC 9293, section 3.10.7.4).
+    let window = u32::from(flags & flag::RST == 0);
+    let control = (5_u32 << 28 | u32::from(flags) << 16 | window).to_be();
     let words = [ports(p.dst_port(), p.src_port()), seq.to_be(), ack.to_be(), control];
     let check = if partial {
         // what CHECKSUM_PARTIAL starts from
@@ -113,6 +116,16 @@ mod tests {
         let mut back = Packet::default();
         assert!(back.read_v6(&w, 74));
         assert_eq!((back.src, back.dst, back.seq, back.ack, back.len), (p.dst, p.src, 7, 9, 0));
+    }
+
+    #[test]
+    fn an_acknowledgement_leaves_a_window_of_one_and_a_reset_none() {
+        let p = packet("10.0.0.1".parse().unwrap(), "10.96.0.10".parse().unwrap());
+        for (flags, window) in [(flag::ACK, 1), (flag::RST, 0), (flag::RST | flag::ACK, 0)] {
+            let mut back = Packet::default();
+            assert!(back.read_v4(&v4(&p, 7, 9, flags, false), 54));
+            assert_eq!((back.flags, back.window), (flags, window));
+        }
     }
 
     #[test]

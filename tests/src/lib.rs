@@ -28,6 +28,7 @@
 //! * [`agent`]: [`Agent`], the binary under test, and [`Routes`], its route file.
 //! * [`scene`]: [`Scene`], the usual cast: a client, a baseline, two forks, an agent.
 //! * [`probe`]: programs of somebody else on a pod's interface.
+//! * [`tcp`]: what a kernel says of one of its sockets.
 //! * [`wire`]: segments as they are on a pod's interface, read and forged.
 //! * [`demo`]: what `cargo xtask demo` plays.
 //! * [`gate`]: tests that cannot run say so.
@@ -44,6 +45,7 @@ pub mod origin;
 pub mod probe;
 pub mod process;
 pub mod scene;
+pub mod tcp;
 pub mod wire;
 
 pub use agent::{Agent, Routes};
@@ -53,6 +55,7 @@ pub use load::Load;
 pub use nginx::Nginx;
 pub use origin::Origin;
 pub use scene::Scene;
+pub use tcp::TcpFigures;
 
 use std::time::{Duration, Instant};
 

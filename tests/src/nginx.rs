@@ -22,6 +22,22 @@ use std::{
     time::Duration,
 };
 
+/// When it closes a connection by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// After so many requests (`keepalive_requests`, 1,000 unless told otherwise).
+    pub requests: u32,
+    /// After so long without any (`keepalive_timeout`).
+    pub idle: Duration,
+}
+
+impl Default for Patience {
+    /// Never, as far as a test can tell.
+    fn default() -> Self {
+        Self { requests: 1_000_000_000, idle: Duration::from_mins(10) }
+    }
+}
+
 /// A running nginx.
 #[derive(Debug)]
 pub struct Nginx {
@@ -36,10 +52,18 @@ impl Nginx {
     /// # Errors
     /// When it does not start: its own words are in the message.
     pub fn start(pod: &Pod, name: &str, port: u16) -> Result<Self> {
+        Self::start_with(pod, name, port, Patience::default())
+    }
+
+    /// The same, of one that closes connections by itself.
+    ///
+    /// # Errors
+    /// When it does not start: its own words are in the message.
+    pub fn start_with(pod: &Pod, name: &str, port: u16, patience: Patience) -> Result<Self> {
         let directory = Path::new(LAB_DIR).join(format!("nginx-{name}-{port}"));
         std::fs::create_dir_all(directory.join("bytes"))?;
         let configuration = directory.join("nginx.conf");
-        std::fs::write(&configuration, configure(name, port, &directory))?;
+        std::fs::write(&configuration, configure(name, port, &directory, patience))?;
         let mut command = Command::new("nginx");
         command.arg("-p").arg(&directory).arg("-c").arg(&configuration);
         // Without it, the error log that was compiled in is opened before the configuration is read.
@@ -81,7 +105,9 @@ impl Nginx {
 
 /// One process without a master: nothing is left when it is killed. The upload's second hop reads nothing; it is
 /// there because nginx takes in a body only when somebody wants it.
-fn configure(name: &str, port: u16, directory: &Path) -> String {
+fn configure(name: &str, port: u16, directory: &Path, patience: Patience) -> String {
+    let Patience { requests, idle } = patience;
+    let idle = idle.as_millis();
     let directory = directory.display();
     format!(
         r#"daemon off;
@@ -94,8 +120,8 @@ http {{
     access_log off;
     default_type application/octet-stream;
     sendfile on;
-    keepalive_requests 1000000000;
-    keepalive_timeout 600s;
+    keepalive_requests {requests};
+    keepalive_timeout {idle}ms;
     client_max_body_size 0;
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;

@@ -16,6 +16,7 @@
 //! | `/refuse` | 417 to an `Expect`, no 100, and no body is read |
 //! | `/close` | as `/echo`, with `Connection: close` |
 //! | `/reset` | a reset |
+//! | `/cut/N` | N bytes of a body of twice that length, then a reset |
 //!
 //! `HEAD` gets the same head and no body; `Expect: 100-continue` gets its 100.
 
@@ -26,7 +27,7 @@ mod serve;
 pub use journal::{Fragment, Journal, Seen};
 pub use reply::PIECE;
 
-use crate::lab::Pod;
+use crate::{lab::Pod, tcp::TcpFigures};
 use anyhow::{Context, Result};
 use std::{
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -107,6 +108,15 @@ impl Origin {
         self.shared.connections().iter().filter_map(|(_, stream)| stream.peer_addr().ok()).collect()
     }
 
+    /// What the kernel says of each connection that is open.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn figures(&self) -> Result<Vec<TcpFigures>> {
+        let connections = self.shared.connections();
+        connections.iter().map(|(_, stream)| TcpFigures::of(stream).context("no TCP_INFO")).collect()
+    }
+
     /// Ends: closes the port and every connection. The journal stays.
     pub fn stop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
@@ -124,6 +134,19 @@ impl Origin {
             // A connection that has ended already needs no end.
             drop(stream.shutdown(Shutdown::Both));
         }
+    }
+
+    /// Ends every connection by a reset.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn reset_connections(&self) -> Result<()> {
+        for (_, stream) in self.shared.connections().iter() {
+            // The reset is sent when who serves it finds that nothing more can be read, and lets go of it.
+            socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO))?;
+            drop(stream.shutdown(Shutdown::Read));
+        }
+        Ok(())
     }
 }
 

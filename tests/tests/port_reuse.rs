@@ -8,7 +8,7 @@ use sidetrack_tests::{
     scene::{KEY, OTHER_KEY, Via},
     wait_for,
 };
-use std::{io::ErrorKind, time::Duration};
+use std::{collections::BTreeSet, io::ErrorKind, time::Duration};
 
 /// How the first connection ends so that its port is free at once.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,33 @@ fn a_port_used_again_at_once_is_a_new_connection(
             }
         }
     }
+    scene.isolated()?;
+    agent.no_errors()
+}
+
+/// A pod that gets another address is attached anew: which ports of its legs are in use, or rest, is known as before.
+#[test]
+fn a_pod_that_changes_uses_no_port_of_a_leg_again_too_early() -> Result<()> {
+    let Some(scene) = Scene::open("pod-changes", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let attached = || {
+        let is = |line: &String| line.contains("\"attached\"") && line.contains("\"pod\":\"client\"");
+        agent.output().map_or(0, |output| output.lines().iter().filter(|line| is(line)).count())
+    };
+    let rounds = 6;
+    for round in 0..rounds {
+        let before = attached();
+        let mut http = scene.http()?;
+        http.exchange(&Request::get("/").key(KEY)).with_context(|| format!("round {round}\n{}", agent.explain()))?;
+        drop(http);
+        wait_for("the leg to end", Duration::from_secs(5), || scene.fork.clients().is_empty().then_some(()))
+            .with_context(|| agent.explain())?;
+        scene.client.ip(&format!("address add 10.99.1.{}/32 dev eth0", round + 1))?;
+        wait_for("the pod to be attached anew", Duration::from_secs(5), || (attached() > before).then_some(()))
+            .with_context(|| agent.explain())?;
+    }
+    let ports: BTreeSet<_> = scene.fork.journal().requests().iter().map(|seen| seen.client.port()).collect();
+    ensure!(ports.len() == rounds, "{rounds} legs had ports {ports:?}");
     scene.isolated()?;
     agent.no_errors()
 }

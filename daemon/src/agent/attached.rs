@@ -32,8 +32,8 @@ pub(super) struct Member {
     pub(super) packets: PacketSocket,
     /// For resets of legs.
     pub(super) raw: IpSocket,
-    /// Ports of its legs.
-    pub(super) ports: PortBook,
+    /// Ports of its legs, those of dials that are under way, and those that rest: they stay when the pod changes.
+    pub(super) ports: Arc<PortBook>,
     /// For its next dial.
     pub(super) spare: Spare,
 }
@@ -130,7 +130,7 @@ impl Attached {
         let number = if mode == Mode::Tcx { MODE_TCX } else { MODE_CLSACT };
         record(PodRecord::attached(&path, pod.link.index, &pod.link.name, &pod.addresses, number, state::now()));
         self.leave(shared, id);
-        let ports = PortBook::default();
+        let ports = known.map_or_else(Arc::default, |old| Arc::clone(&old.ports));
         for (tuple, leg) in shared.maps.legs.entries() {
             if leg.moved != 0 && pod.addresses.contains(&tuple.local_addr().ip()) {
                 ports.adopt(tuple.remote_addr(), tuple.local_addr().port());

@@ -6,8 +6,8 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         record::{
-            CONN_DIVERTED, CONN_FIN, Connection, LEG_NONE, Leg, PHASE_CLOSED, PHASE_RESET, RESP_FIN, RESP_RESET,
-            STATE_DEAD, STATE_PARKED,
+            CONN_DIVERTED, CONN_FIN, Connection, LEG_NONE, Leg, LegRef, PHASE_CLOSED, PHASE_RESET, RESP_FIN,
+            RESP_RESET, STATE_DEAD, STATE_PARKED,
         },
     },
     seq,
@@ -47,14 +47,17 @@ pub(super) fn leg(
     let Some(c) = c.filter(|c| c.isn == leg.isn) else {
         return older(leg.opened, now, UNCLAIMED).then_some("its connection is gone");
     };
+    // Two servers of one pod differ in their ports alone, and each leg has its local port for one of them.
+    let name = |r: &LegRef| (r.remote, r.remote_port, r.local_port);
     let known = c
         .legs
         .get(usize::from(leg.slot))
-        .is_some_and(|r| r.kind != LEG_NONE && r.remote == tuple.remote && r.local_port == tuple.local_port);
+        .is_some_and(|r| r.kind != LEG_NONE && name(r) == (tuple.remote, tuple.remote_port, tuple.local_port));
     let owner = c.now.owner == leg.slot;
     if !known {
-        // Replaced in its slot by a younger one, or not taken yet.
-        return older(leg.opened, now, UNCLAIMED).then_some("its slot is another's");
+        // Replaced in its slot by a younger one; or not taken yet, and then it has not moved since it was made.
+        let taken = leg.active != leg.opened;
+        return (taken || older(leg.opened, now, UNCLAIMED)).then_some("its slot is another's");
     }
     if c.now.phase == PHASE_RESET {
         return Some("the connection was given up");
@@ -330,6 +333,11 @@ mod tests {
         assert_eq!(why(&c, &Leg { closed: 1, ..parked }, 0), Some("its backend has closed"));
         assert_eq!(why(&c, &Leg { isn: 8, ..parked }, 11 * SECOND), Some("its connection is gone"));
         assert_eq!(leg(None, &tuple, &parked, 10 * SECOND, IDLE), None, "it may be about to be spliced");
+        c.legs[2].remote_port = 10;
+        assert_eq!(why(&c, &parked, 10 * SECOND), None, "the same: another port of the same server");
+        assert_eq!(why(&c, &parked, 11 * SECOND), Some("its slot is another's"));
+        assert_eq!(why(&c, &Leg { active: SECOND, ..parked }, SECOND), Some("its slot is another's"), "it has served");
+        c.legs[2].remote_port = 0;
         c.resp.flags = RESP_RESET;
         assert_eq!(why(&c, &parked, 0), Some("the owner has reset the connection"));
         c.now.owner = 2;

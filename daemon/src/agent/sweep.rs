@@ -64,9 +64,12 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
     }
     let connections: HashMap<Tuple, Connection> = shared.maps.connections.entries().into_iter().collect();
     for (tuple, leg) in shared.maps.legs.entries() {
-        if let Some(why) = ended::leg(connections.get(&leg.conn), &tuple, &leg, now, shared.config.parked_idle) {
-            // It may have become the owner meanwhile.
-            if shared.maps.legs.find(&tuple).is_some_and(|l| l.state == leg.state && l.active == leg.active) {
+        let idle = shared.config.parked_idle;
+        if ended::leg(connections.get(&leg.conn), &tuple, &leg, now, idle).is_some() {
+            // It may have become the owner meanwhile, or its connection may be younger than what was read of it.
+            let Some(leg) = shared.maps.legs.find(&tuple) else { continue };
+            let c = shared.maps.connections.find(&leg.conn);
+            if let Some(why) = ended::leg(c.as_ref(), &tuple, &leg, now, idle) {
                 legs::end(shared, &tuple, &leg, why);
             }
         }

@@ -90,7 +90,7 @@ pub struct LegRef {
     pub kind: u8,
     /// Zero.
     pub pad: u8,
-    /// The low bits of [`ConnState::asked`] when it last became the owner: the oldest gives way to a ninth leg.
+    /// The low bits of [`ConnState::asked`] when it last became the owner: the oldest gives way where all slots are taken.
     pub used: u16,
 }
 
@@ -216,8 +216,9 @@ pub struct Connection {
     pub legs: [LegRef; LEGS],
     /// What responses need to know of [`Self::now`], see [`crate::reply::tell`]: written behind it, and never ahead of it.
     pub told: u64,
-    /// Zero.
-    pub room: u64,
+    /// Nanoseconds when the owner first got a segment again without having given a sign of life since, see
+    /// [`crate::conn::ConnState::leg_dead`].
+    pub again: u64,
     /// Of [`Self::resp`].
     pub answering: u64,
     /// Response side, in the client's view of the sequence space. All zero before the baseline's SYN-ACK was seen.

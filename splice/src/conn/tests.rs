@@ -193,7 +193,7 @@ fn each_head_leads_where_the_rules_say() {
 }
 
 #[test]
-fn a_ninth_leg_takes_the_slot_that_was_owner_the_longest_time_ago_and_never_the_owners() {
+fn a_leg_more_than_there_are_slots_takes_the_one_that_was_owner_the_longest_time_ago_and_never_the_owners() {
     let mut legs = [fork(1, 1); LEGS];
     legs[0] = baseline();
     for (i, leg) in legs.iter_mut().enumerate() {
@@ -207,15 +207,48 @@ fn a_ninth_leg_takes_the_slot_that_was_owner_the_longest_time_ago_and_never_the_
 }
 
 #[test]
-fn a_leg_is_dead_only_by_a_retransmission_after_two_seconds_without_a_sign() {
+fn a_leg_is_dead_only_by_its_second_retransmission_without_a_sign_and_a_third_of_two_seconds() {
     let state = ConnState { active: 10, ..watching(1000) };
     let resp = answered(0, 700, 900);
-    let late = 10 + DEAD_AFTER_NS + 1;
-    assert!(state.leg_dead(&resp, 1000, late));
-    assert!(!state.leg_dead(&resp, 1000, late - 1));
-    assert!(!state.leg_dead(&resp, 1001, late), "it is new");
-    assert!(!state.leg_dead(&RespState { acked: 1000, ..resp }, 1000, late), "it has been acknowledged");
-    assert!(!state.leg_dead(&RespState { heard: 11, ..resp }, 1000, late));
+    let mut first = 0;
+    assert!(!state.leg_dead(&resp, 1000, 500, &mut first), "the first");
+    assert_eq!(first, 500);
+    let late = 500 + DEAD_WITHIN_NS / 3 + 1;
+    assert!(!state.leg_dead(&resp, 1000, late - 1, &mut first));
+    assert!(state.leg_dead(&resp, 1000, late, &mut first));
+    assert!(!state.leg_dead(&resp, 1001, late, &mut first), "it is new");
+    assert!(!state.leg_dead(&RespState { acked: 1000, ..resp }, 1000, late, &mut first), "it has been acknowledged");
+    assert_eq!(first, 500);
+    let heard = RespState { heard: 501, ..resp };
+    assert!(!state.leg_dead(&heard, 1000, late, &mut first), "it was heard of: this is the first since");
+    assert_eq!(first, late);
+    first = 500;
+    assert!(!ConnState { active: 501, ..state }.leg_dead(&resp, 1000, late, &mut first), "a new request");
+}
+
+#[test]
+fn a_dead_leg_is_given_up_within_two_seconds_of_the_first_retransmission_whatever_the_timeout() {
+    for timeout in (1..=1000).map(|ms| ms * 1_000_000) {
+        for probe in [0, timeout] {
+            let (state, resp) = (ConnState { active: 1, ..watching(1000) }, answered(0, 700, 900));
+            // A tail loss probe may come before the first timeout.
+            let (mut at, mut wait, mut first) = (1 + timeout + probe, 2 * timeout, 0);
+            if probe != 0 {
+                assert!(!state.leg_dead(&resp, 1000, 1 + timeout, &mut first));
+            }
+            let mut again = 0;
+            while !state.leg_dead(&resp, 1000, at, &mut first) {
+                (at, wait, again) = (at + wait, 2 * wait, again + 1);
+            }
+            assert!(
+                at - first <= DEAD_WITHIN_NS,
+                "{} ms of a timeout of {}",
+                (at - first) / 1_000_000,
+                timeout / 1_000_000
+            );
+            assert!(again > 0 || probe != 0, "given up by its first retransmission");
+        }
+    }
 }
 
 #[test]

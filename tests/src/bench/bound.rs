@@ -1,7 +1,7 @@
 //! What the ratios must reach.
 
 use super::{
-    cast::Condition::{self, Keyed, Unkeyed, Unwatched},
+    cast::Condition::{self, Keyed, Turns, Unkeyed, Unwatched},
     measure::{
         Measure,
         Quantity::{self, Cpu, P50, Throughput, Time},
@@ -25,6 +25,7 @@ pub fn bound(measure: Measure, quantity: Quantity, condition: Condition) -> Opti
         (MediumDown | MediumUp | LargeDown | LargeUp, Cpu, Keyed) => 1.12,
         (LargeDown | LargeUp, Time, Keyed) => 1.10,
         (Fresh, P50, Keyed) => 3.0,
+        (Measure::Turns, P50, Turns) => 1.3,
         _ => return None,
     };
     Some(bound)

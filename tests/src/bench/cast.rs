@@ -32,6 +32,8 @@ pub enum Condition {
     Unkeyed,
     /// Programs in both pods, a key with a route: the fork answers.
     Keyed,
+    /// Programs in both pods, one request with the key and one without in turns: fork and baseline answer.
+    Turns,
 }
 
 impl Condition {
@@ -39,10 +41,11 @@ impl Condition {
     pub fn label(self) -> &'static str {
         match self {
             Self::Plain => "plain",
-            Self::Again => "plain again (A/A)",
+            Self::Again => "the same again (A/A)",
             Self::Unwatched => "service not watched",
             Self::Unkeyed => "unkeyed, watched",
             Self::Keyed => "keyed",
+            Self::Turns => "keyed and unkeyed in turns",
         }
     }
 }
@@ -144,7 +147,7 @@ impl Cast {
             Condition::Again => (&self.twin_client, &self.again, "twin"),
             Condition::Unwatched => (&self.client, &self.stock, "base"),
             Condition::Unkeyed => (&self.client, &self.orders, "base"),
-            Condition::Keyed => (&self.client, &self.orders, "fork"),
+            Condition::Keyed | Condition::Turns => (&self.client, &self.orders, "fork"),
         };
         (client, Target { to: service.v4, server, request: request(ask, keyed) })
     }
@@ -155,7 +158,7 @@ impl Cast {
         let (service, server) = match condition {
             Condition::Plain | Condition::Again | Condition::Unwatched => (&self.plain, "bare"),
             Condition::Unkeyed => (&self.alone, "bare"),
-            Condition::Keyed => (&self.alone, "twin"),
+            Condition::Keyed | Condition::Turns => (&self.alone, "twin"),
         };
         (&self.client, Target { to: service.v4, server, request: request(ask, keyed) })
     }

@@ -143,22 +143,23 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-/// One connection, one request after the other.
+/// One connection, one request after the other: the targets take turns. They are one address's.
 pub struct Alone {
     client: Client,
-    request: Request,
-    shape: Shape,
+    asks: Vec<(Request, Shape)>,
+    turn: usize,
 }
 
 impl Alone {
     /// Connects, and asks until caches are warm and the congestion window is large.
-    pub fn new(target: &Target) -> Result<Self> {
-        let mut client = Client::connect(target.to)?;
-        let shape = client.learn(target)?;
-        for _ in 0..50 {
-            client.ask(&target.request, &shape)?;
+    pub fn new(targets: &[Target]) -> Result<Self> {
+        let mut client = Client::connect(targets.first().context("somebody to ask")?.to)?;
+        let learn = |target: &Target| Ok((target.request.clone(), client.learn(target)?));
+        let asks = targets.iter().map(learn).collect::<Result<Vec<_>>>()?;
+        for (request, shape) in asks.iter().cycle().take(50) {
+            client.ask(request, shape)?;
         }
-        Ok(Self { client, request: target.request.clone(), shape })
+        Ok(Self { client, asks, turn: 0 })
     }
 
     /// Asks until `time` is over: adds how long each request took, in nanoseconds.
@@ -166,7 +167,9 @@ impl Alone {
         let start = Instant::now();
         let mut last = start;
         while last.duration_since(start) < time {
-            self.client.ask(&self.request, &self.shape)?;
+            let (request, shape) = &self.asks[self.turn];
+            self.client.ask(request, shape)?;
+            self.turn = (self.turn + 1) % self.asks.len();
             let now = Instant::now();
             times.push(now.duration_since(last).as_nanos() as u64);
             last = now;

@@ -37,11 +37,14 @@ pub struct Load<'cast> {
 impl<'cast> Load<'cast> {
     /// Connects, and warms up.
     pub fn new(cast: &'cast Cast, measure: Measure, condition: Condition, pace: Pace) -> Result<Self> {
-        let (pod, target) = cast.target(condition, measure.ask());
+        let (pod, target) = cast.target(measure.part(condition), measure.ask());
+        let other = (condition == Condition::Turns).then(|| cast.target(Condition::Unkeyed, measure.ask()).1);
         let tool = pod.enter(|| {
             machine::pin(0, 0)?;
             anyhow::Ok(match measure {
-                Measure::Single => Tool::Alone(Alone::new(&target)?),
+                Measure::Single | Measure::Turns => {
+                    Tool::Alone(Alone::new(&[target].into_iter().chain(other).collect::<Vec<_>>())?)
+                }
                 Measure::Fresh => Tool::Fresh(Fresh::new(&target)?),
                 Measure::Crowd | Measure::MediumDown | Measure::MediumUp => {
                     let mut crowd = Crowd::new(&target, CROWD)?;

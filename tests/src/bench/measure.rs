@@ -48,6 +48,8 @@ pub enum Measure {
     LargeUp,
     /// A new connection for each small request.
     Fresh,
+    /// Small requests, one connection, whose owner changes with each.
+    Turns,
 }
 
 /// What a figure is.
@@ -66,8 +68,16 @@ pub enum Quantity {
 
 impl Measure {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Single, Self::Crowd, Self::MediumDown, Self::MediumUp, Self::LargeDown, Self::LargeUp, Self::Fresh];
+    pub const ALL: [Self; 8] = [
+        Self::Single,
+        Self::Crowd,
+        Self::MediumDown,
+        Self::MediumUp,
+        Self::LargeDown,
+        Self::LargeUp,
+        Self::Fresh,
+        Self::Turns,
+    ];
 
     /// As it stands in the table: direction and connections.
     pub fn label(self) -> &'static str {
@@ -79,30 +89,48 @@ impl Measure {
             Self::LargeDown => "200 MB down, 1 connection",
             Self::LargeUp => "200 MB up, 1 connection",
             Self::Fresh => "small, a new connection each",
+            Self::Turns => "small, 1 connection, in turns",
         }
     }
 
     /// The load tool.
     pub fn tool(self) -> &'static str {
         match self {
-            Self::Single | Self::LargeDown | Self::LargeUp | Self::Fresh => "own, blocking",
+            Self::Single | Self::LargeDown | Self::LargeUp | Self::Fresh | Self::Turns => "own, blocking",
             Self::Crowd | Self::MediumDown | Self::MediumUp => "own, epoll",
         }
     }
 
     /// Under which conditions.
     pub fn conditions(self) -> &'static [Condition] {
-        use Condition::{Again, Keyed, Plain, Unkeyed, Unwatched};
+        use Condition::{Again, Keyed, Plain, Turns, Unkeyed, Unwatched};
         match self {
             Self::Single | Self::Crowd => &[Plain, Again, Unwatched, Unkeyed, Keyed],
+            Self::Turns => &[Keyed, Again, Turns],
             _ => &[Plain, Again, Unkeyed, Keyed],
+        }
+    }
+
+    /// The condition that the others are compared with.
+    pub fn reference(self) -> Condition {
+        match self {
+            Self::Turns => Condition::Keyed,
+            _ => Condition::Plain,
+        }
+    }
+
+    /// Whose part a condition's targets have: A/A is the reference once more, on other pods where that is the plain one.
+    pub fn part(self, condition: Condition) -> Condition {
+        match (self, condition) {
+            (Self::Turns, Condition::Again) => Condition::Keyed,
+            _ => condition,
         }
     }
 
     /// What is asked for.
     pub fn ask(self) -> Ask {
         match self {
-            Self::Single | Self::Crowd | Self::Fresh => Ask::Small,
+            Self::Single | Self::Crowd | Self::Fresh | Self::Turns => Ask::Small,
             Self::MediumDown => Ask::Down(MEDIUM),
             Self::MediumUp => Ask::Up(MEDIUM),
             Self::LargeDown => Ask::Down(LARGE),
@@ -114,7 +142,7 @@ impl Measure {
     /// an idle processor to wake up, which takes longer than all the rest and varies.
     pub fn servers_cpu(self) -> usize {
         match self {
-            Self::Single | Self::Fresh => 0,
+            Self::Single | Self::Fresh | Self::Turns => 0,
             _ => machine::other_cpu(),
         }
     }

@@ -5,7 +5,7 @@
 
 use super::{
     cast::{Ask, Cast, Condition, LARGE},
-    client::Bulk,
+    client::{Alone, Bulk},
     crowd::Crowd,
     machine,
     measure::{CROWD, Pace},
@@ -53,7 +53,8 @@ pub fn run(cast: &Cast, agent: &Agent, pace: Pace) -> Result<Vec<Cost>> {
     let mut costs = Vec::new();
     for (kind, ask) in [("small", Ask::Small), ("200 MB down", Ask::Down(LARGE)), ("200 MB up", Ask::Up(LARGE))] {
         eprintln!("bench: nanoseconds per packet: {kind}");
-        for condition in [Condition::Unwatched, Condition::Unkeyed, Condition::Keyed] {
+        let turns = (ask == Ask::Small).then_some(Condition::Turns);
+        for condition in [Condition::Unwatched, Condition::Unkeyed, Condition::Keyed].into_iter().chain(turns) {
             let what = || format!("nanoseconds per packet: {kind}, {}", condition.label());
             costs.extend(one(cast, agent, pace, (kind, ask), condition).with_context(what)?);
         }
@@ -71,9 +72,15 @@ fn one(
     cast.place_servers(machine::other_cpu())?;
     let (pod, target) = cast.target_alone(condition, ask);
     let (_, small) = cast.target_alone(condition, Ask::Small);
+    let (_, unkeyed) = cast.target_alone(Condition::Unkeyed, ask);
     let (before, requests, after) = pod.enter(|| {
         machine::pin(0, 0)?;
-        if ask == Ask::Small {
+        if condition == Condition::Turns {
+            let (mut alone, mut times) = (Alone::new(&[target, unkeyed])?, Vec::new());
+            let before = counts(agent)?;
+            alone.run(pace.time * pace.slices, &mut times)?;
+            Ok((before, times.len() as u64, counts(agent)?))
+        } else if ask == Ask::Small {
             let mut crowd = Crowd::new(&target, CROWD)?;
             crowd.run(pace.time)?;
             let before = counts(agent)?;

@@ -37,11 +37,13 @@ pub struct Row {
     pub quantity: Quantity,
     /// The condition.
     pub condition: Condition,
-    /// Median of the rounds without any program.
+    /// What it is compared with.
+    pub reference: Condition,
+    /// Median of the rounds of that: without any program, mostly.
     pub plain: f64,
     /// Median of the rounds under this condition.
     pub value: f64,
-    /// Median of the rounds' ratios to the plain of the same round.
+    /// Median of the rounds' ratios to the reference of the same round.
     pub ratio: f64,
     /// The lowest and the highest of them.
     pub range: (f64, f64),
@@ -56,7 +58,7 @@ pub struct Row {
 impl Report {
     /// Sets the ratios against the bounds.
     pub fn new(machine: Machine, pace: Pace, rounds: u32, taken: &Taken, programs: Vec<Cost>) -> Self {
-        let items = taken.keys().filter(|key| key.2 != Condition::Plain).map(|&key| row(taken, pace, key)).collect();
+        let items = taken.keys().filter(|key| key.2 != key.0.reference()).map(|&key| row(taken, pace, key)).collect();
         Self { machine, rounds, request_head: head_length(), items, programs }
     }
 
@@ -68,7 +70,8 @@ impl Report {
 
 fn row(taken: &Taken, pace: Pace, (measure, quantity, condition): (Measure, Quantity, Condition)) -> Row {
     let values = |condition| taken.get(&(measure, quantity, condition)).map_or(&[][..], Vec::as_slice);
-    let plain = values(Condition::Plain);
+    let reference = measure.reference();
+    let plain = values(reference);
     let of_plain = ratios(values(condition), plain);
     let spread = spread(&ratios(values(Condition::Again), plain));
     let ratio = median(of_plain.clone());
@@ -85,6 +88,7 @@ fn row(taken: &Taken, pace: Pace, (measure, quantity, condition): (Measure, Quan
         tool: measure.tool(),
         quantity,
         condition,
+        reference,
         plain: median(plain.to_vec()),
         value: median(values(condition).to_vec()),
         ratio,
@@ -111,5 +115,18 @@ mod tests {
         let row = row(&taken, Pace::FULL, key(Condition::Keyed));
         assert!((row.ratio - 1.1).abs() < 1e-9 && (row.spread - 0.01).abs() < 1e-9, "{row:?}");
         assert_eq!(row.verdict, Verdict::Holds);
+    }
+
+    #[test]
+    fn turns_are_compared_with_the_keyed_request_of_their_round() {
+        let key = |condition| (Measure::Turns, Quantity::P50, condition);
+        let taken = Taken::from([
+            (key(Condition::Keyed), vec![20.0, 40.0, 20.0]),
+            (key(Condition::Again), vec![20.2, 40.4, 19.8]),
+            (key(Condition::Turns), vec![24.0, 48.0, 24.0]),
+        ]);
+        let row = row(&taken, Pace::FULL, key(Condition::Turns));
+        assert!((row.ratio - 1.2).abs() < 1e-9 && (row.spread - 0.01).abs() < 1e-9, "{row:?}");
+        assert_eq!((row.verdict, row.bound), (Verdict::Holds, Some(1.3)));
     }
 }

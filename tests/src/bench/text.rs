@@ -12,7 +12,8 @@ pub fn table(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
         "Linux {}, {} x {}, {}; load average before the start {:.2}\n\
-         {} rounds, medians; ratios to the same request with no program in either pod; request head of {} bytes\n\n",
+         {} rounds, medians; ratios to the same request with no program in either pod (in turns: to the keyed one);\n\
+         request head of {} bytes\n\n",
         machine.kernel,
         machine.cpus,
         machine.processor,
@@ -26,7 +27,7 @@ pub fn table(report: &Report) -> String {
         "tool",
         "condition",
         "quantity",
-        "plain",
+        "reference",
         "value",
         "ratio",
         "lowest",

@@ -28,6 +28,7 @@ pub(super) enum Reply {
     Refuse,
     Close,
     Reset,
+    Cut { length: u64 },
 }
 
 impl Reply {
@@ -53,6 +54,7 @@ impl Reply {
             "refuse" => Self::Refuse,
             "close" => Self::Close,
             "reset" => Self::Reset,
+            "cut" => Self::Cut { length: first },
             _ => Self::Echo,
         }
     }
@@ -116,6 +118,10 @@ pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply) -> io::R
             if !only_head {
                 stream(out, server, 0, length)?;
             }
+        }
+        Reply::Cut { length } => {
+            out.write_all(&head(200, &content_length(2 * length), ""))?;
+            stream(out, server, 0, length)?;
         }
         Reply::Status { status: status @ (204 | 304) } => out.write_all(&head(status, "", ""))?,
         Reply::Status { .. }

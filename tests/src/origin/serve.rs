@@ -142,7 +142,10 @@ impl Connection<'_> {
         (answer.length, answer.digest) = (digest.len(), digest.hex());
         match reply {
             Reply::Early => {}
-            Reply::Reset => {
+            Reply::Cut { .. } | Reply::Reset => {
+                if reply != Reply::Reset {
+                    reply::send(self.output, &answer, &reply)?;
+                }
                 socket2::SockRef::from(self.output).set_linger(Some(Duration::ZERO))?;
                 return Ok(false);
             }

@@ -232,6 +232,29 @@ pub fn run_out(object: &Ebpf, name: &str, frame: &[u8]) -> Result<(i32, Vec<u8>)
     Ok((run.return_value.cast_signed(), out))
 }
 
+/// The same of a frame with this mark.
+pub fn run_marked(object: &Ebpf, name: &str, frame: &[u8], mark: u32) -> Result<(i32, Vec<u8>)> {
+    let mut out = vec![0; frame.len()];
+    // The beginning of a `struct __sk_buff`: length and type, which stay zero here, and the mark.
+    let context = [0, 0, mark];
+    let mut options = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as u64,
+        data_in: frame.as_ptr().cast(),
+        data_size_in: u32::try_from(frame.len())?,
+        data_out: out.as_mut_ptr().cast(),
+        data_size_out: u32::try_from(out.len())?,
+        ctx_in: (&raw const context).cast(),
+        ctx_size_in: u32::try_from(size_of_val(&context))?,
+        ..Default::default()
+    };
+    let fd = program(object, name)?.fd()?.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, and the options name memory that outlives the call.
+    let done = unsafe { libbpf_sys::bpf_prog_test_run_opts(fd, &raw mut options) };
+    // A frame that has become longer does not fit.
+    ensure!(done == 0, "{name} on a frame with mark {mark:#x}: {}", io::Error::from_raw_os_error(-done));
+    Ok((options.retval.cast_signed(), out))
+}
+
 /// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE`, since Linux 6.16: the frame comes with the sum of all its bytes, as some cards give it, and the
 /// run fails with `EBADMSG` if the sum is wrong behind it (`bpf_prog_test_run_skb` in `net/bpf/test_run.c`).
 const CHECKSUM_COMPLETE: u32 = 1 << 2;
