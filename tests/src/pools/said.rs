@@ -98,7 +98,9 @@ mod tests {
             r#"{"outcome":"end"}"#,
         ];
         let mut said = Said::default();
-        lines.iter().for_each(|line| said.add(serde_json::from_str(line).unwrap()));
+        for line in lines {
+            said.add(serde_json::from_str(line).unwrap());
+        }
         assert_eq!(said.failed[0].error, "\"reset\"");
         assert_eq!((said.served("a"), said.served("b"), said.ended), (7, 0, true));
     }
