@@ -196,7 +196,7 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
     // The original leg of a connection that was never diverted has no record, and needs none.
     if (slot as usize) < SLOTS
         && out.state.flags & CONN_DIVERTED != 0
-        && !legs::usable(&out.key.conn, &legs[slot as usize & (SLOTS - 1)])
+        && !legs::usable(&out.key.conn, slot, &legs[slot as usize & (SLOTS - 1)])
     {
         slot = SLOTS as u32;
     }

@@ -20,6 +20,9 @@ pub fn now() -> u64 {
     micros(SystemTime::now())
 }
 
+/// What happened so many microseconds before may have to do with it.
+const SHORTLY: u64 = 3_000_000;
+
 /// From `begun` on a server may be right, and until the next change holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
@@ -33,9 +36,23 @@ struct Change {
 pub struct Timeline {
     changes: BTreeMap<&'static str, Vec<Change>>,
     refusals: Vec<(u64, u64)>,
+    /// What was done, for messages.
+    events: Vec<(u64, String)>,
 }
 
 impl Timeline {
+    /// Notes what happens at this moment.
+    pub fn note(&mut self, event: impl Into<String>) {
+        self.events.push((now(), event.into()));
+    }
+
+    /// What happened between the two, and shortly before, in milliseconds from the first.
+    #[must_use]
+    pub fn during(&self, from: u64, until: u64) -> Vec<String> {
+        let near = self.events.iter().filter(|(at, _)| *at + SHORTLY >= from && *at <= until);
+        near.map(|(at, event)| format!("{event} at {} ms", (at.cast_signed() - from.cast_signed()) / 1000)).collect()
+    }
+
     /// From some moment between `begun` and `held` on, requests of this kind are served by these.
     pub fn change(&mut self, kind: &'static str, servers: &[&'static str], begun: u64, held: u64) {
         let change = Change { begun, held, servers: servers.to_vec() };

@@ -97,6 +97,7 @@ impl<'a> Trouble<'a> {
 
     /// The agent is killed, and requests go on without it.
     fn die(&mut self) -> Result<()> {
+        self.timeline.note("an agent dies");
         self.agent.kill9()?;
         self.deaths += 1;
         let until = self.stage.count() + BETWEEN;
@@ -106,7 +107,10 @@ impl<'a> Trouble<'a> {
     }
 
     fn live(&mut self) -> Result<()> {
-        self.agent.restart()
+        self.timeline.note("another is started");
+        self.agent.restart()?;
+        self.timeline.note("it is at work");
+        Ok(())
     }
 
     /// The route file changes.
@@ -120,6 +124,7 @@ impl<'a> Trouble<'a> {
     fn routed(&mut self, turns: &'static [&'static str], guest: bool, begun: u64) -> Result<()> {
         self.agent.wait_routes(&self.stage.routes(turns, guest))?;
         let held = now();
+        self.timeline.note(format!("{turns:?} take turns, guest: {guest}"));
         if turns != self.turns {
             self.timeline.change(TURNS, turns, begun, held);
         }
@@ -133,12 +138,14 @@ impl<'a> Trouble<'a> {
     /// A fork ends, refuses connections, and starts again.
     fn refuse(&mut self, name: &str) -> Result<()> {
         let begun = now();
+        self.timeline.note(format!("{name} refuses"));
         let server = self.stage.server(name);
         server.drain();
         let refused = self.agent.counter("reset_unreachable")?;
         let met = || (self.agent.counter("reset_unreachable").ok()? > refused).then_some(());
         let met = wait_for("a client to meet the refusal", PATIENCE, met).with_context(|| self.agent.explain());
         server.start_again()?;
+        self.timeline.note(format!("{name} is there again"));
         self.timeline.refused(begun, now());
         met?;
         self.progress()

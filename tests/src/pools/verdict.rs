@@ -22,9 +22,13 @@ pub fn of_client(pool: Pool, said: &Said, timeline: &Timeline) -> Vec<String> {
     if !said.ended {
         wrong.push(format!("{name} did not come to its end: {:#?}", said.other));
     }
-    wrong.extend(said.wrong.iter().take(SHOWN).map(|exchange| format!("{name}: wrong answer: {exchange:?}")));
+    let show = |what: &str, exchange: &Exchange| {
+        let meanwhile = timeline.during(exchange.sent, exchange.ended).join(", ");
+        format!("{name}: {what}: {exchange:?}; meanwhile: {meanwhile}")
+    };
+    wrong.extend(said.wrong.iter().take(SHOWN).map(|exchange| show("wrong answer", exchange)));
     let unexpected = said.failed.iter().filter(|exchange| !may_fail(exchange, timeline));
-    wrong.extend(unexpected.take(SHOWN).map(|exchange| format!("{name}: may not fail: {exchange:?}")));
+    wrong.extend(unexpected.take(SHOWN).map(|exchange| show("may not fail", exchange)));
     for kind in Stage::KINDS {
         let served = said.served(kind);
         if served < AT_LEAST {
