@@ -11,7 +11,7 @@ use sidetrack_splice::{
             PHASE_SWITCH, STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
-    conn::{HELD_MAX, Held, Place, Want},
+    conn::{HELD_MAX, Held, Life, Place, Want},
     packet::flag,
     seq,
 };
@@ -177,8 +177,14 @@ pub extern "C" fn to_owner(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -
         }
     }
     let again = out.end > out.start && out.end <= out.state.next && out.state.flags & CONN_DIVERTED != 0;
-    if again && out.state.leg_dead(resp, out.end, skb::now()) {
-        return reset(out, Reason::ResetLegDead);
+    if again {
+        // SAFETY: a map value, one number that egress alone writes, and that need not be exact.
+        let unanswered = unsafe { &mut (*c).unanswered };
+        match out.state.life(resp, out.end, skb::now(), *unanswered) {
+            Life::Unasked => {}
+            Life::Asked(at) => *unanswered = at,
+            Life::Dead => return reset(out, Reason::ResetLegDead),
+        }
     }
     PASS_ON
 }

@@ -23,7 +23,7 @@ pub const ASK_EVERY_NS: u64 = 150_000_000;
 /// How many bytes of frames are handed to the agent for one held head; further ones are the client's to send again.
 pub const HELD_MAX: u32 = 1 << 20;
 
-/// A leg is given up when a segment is retransmitted to it after this time without a sign of life.
+/// A leg is given up when a segment is retransmitted to it so long after the first retransmission that it has not answered.
 pub const DEAD_AFTER_NS: u64 = 2_000_000_000;
 
 /// Where a segment belongs.
@@ -117,13 +117,22 @@ impl ConnState {
         self.flags & CONN_EXPECT != 0 && resp.answered == self.asked && resp.continued != self.asked
     }
 
-    /// Whether a segment that ends at `end` shows that its leg has died without a word: it is a retransmission, and the
-    /// leg has neither been heard of for two seconds nor got a new request meanwhile.
+    /// What a segment that ends at `end` says of the owner's life. A retransmission asks: not the time since it was heard of counts
+    /// (a client that waits for seconds before it retransmits has not asked meanwhile), but the time since the first retransmission that
+    /// it has not answered, by any segment; `unanswered` is that of [`crate::abi::record::Connection`].
     #[inline(always)]
     #[must_use]
-    pub fn leg_dead(&self, resp: &RespState, end: u64, now: u64) -> bool {
+    pub fn life(&self, resp: &RespState, end: u64, now: u64, unanswered: u32) -> Life {
+        if end > self.next || resp.acked >= end {
+            return Life::Unasked;
+        }
         let since = if resp.heard > self.active { resp.heard } else { self.active };
-        end <= self.next && resp.acked < end && now.wrapping_sub(since) > DEAD_AFTER_NS && now > since
+        let (now, since) = (ticks(now), ticks(since));
+        if unanswered == 0 || since.wrapping_sub(unanswered).cast_signed() >= 0 {
+            // Zero stands for none.
+            return Life::Asked(if now == 0 { 1 } else { now });
+        }
+        if now.wrapping_sub(unanswered).cast_signed() > DEAD_AFTER { Life::Dead } else { Life::Unasked }
     }
 
     /// Takes a complete head in: where its body is, and when the next head starts.
@@ -211,6 +220,24 @@ impl ConnState {
         self.active = now;
     }
 }
+
+/// What a segment to the owner says of the owner's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Nothing yet.
+    Unasked,
+    /// It is the first retransmission since the owner was heard of, at this time.
+    Asked(u32),
+    /// It has died without a word.
+    Dead,
+}
+
+/// Nanoseconds as units of about a millisecond.
+const fn ticks(nanoseconds: u64) -> u32 {
+    (nanoseconds >> 20) as u32
+}
+
+const DEAD_AFTER: i32 = (DEAD_AFTER_NS >> 20) as i32;
 
 /// What a request's head says about the stream behind it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -202,8 +202,8 @@ pub struct Connection {
     pub client: Said,
     /// What the baseline's SYN-ACK said; all zero before it was seen.
     pub server: Said,
-    /// Zero.
-    pub reserved: u32,
+    /// When the first retransmission went to the owner since that was last heard of, see [`crate::conn::ConnState::life`]; zero: none.
+    pub unanswered: u32,
     /// Of [`Self::now`].
     pub generation: u64,
     /// Request side.

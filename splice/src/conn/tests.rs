@@ -207,15 +207,22 @@ fn a_ninth_leg_takes_the_slot_that_was_owner_the_longest_time_ago_and_never_the_
 }
 
 #[test]
-fn a_leg_is_dead_only_by_a_retransmission_after_two_seconds_without_a_sign() {
-    let state = ConnState { active: 10, ..watching(1000) };
+fn a_leg_is_dead_only_by_a_retransmission_two_seconds_after_the_first_that_it_has_not_answered() {
+    const MS: u64 = 1 << 20;
+    let state = ConnState { active: 10 * MS, ..watching(1000) };
     let resp = answered(0, 700, 900);
-    let late = 10 + DEAD_AFTER_NS + 1;
-    assert!(state.leg_dead(&resp, 1000, late));
-    assert!(!state.leg_dead(&resp, 1000, late - 1));
-    assert!(!state.leg_dead(&resp, 1001, late), "it is new");
-    assert!(!state.leg_dead(&RespState { acked: 1000, ..resp }, 1000, late), "it has been acknowledged");
-    assert!(!state.leg_dead(&RespState { heard: 11, ..resp }, 1000, late));
+    // A client that waited for ten seconds has not asked meanwhile.
+    let first = 10_000 * MS;
+    assert_eq!(state.life(&resp, 1000, first, 0), Life::Asked(10_000));
+    let dead = first + DEAD_AFTER_NS + MS;
+    assert_eq!(state.life(&resp, 1000, dead, 10_000), Life::Dead);
+    assert_eq!(state.life(&resp, 1000, dead - MS, 10_000), Life::Unasked, "not yet");
+    assert_eq!(state.life(&resp, 1001, dead, 10_000), Life::Unasked, "it is new");
+    assert_eq!(state.life(&RespState { acked: 1000, ..resp }, 1000, dead, 10_000), Life::Unasked, "it is acknowledged");
+    let heard = RespState { heard: first + MS, ..resp };
+    assert_eq!(state.life(&heard, 1000, dead, 10_000), Life::Asked(ticks(dead)), "the leg has answered since");
+    let fresh = ConnState { active: first + MS, ..state };
+    assert_eq!(fresh.life(&resp, 1000, dead, 10_000), Life::Asked(ticks(dead)), "it has got a new request since");
 }
 
 #[test]
