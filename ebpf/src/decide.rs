@@ -259,7 +259,7 @@ fn live_slot(out: &Out, legs: &[LegRef; SLOTS], want: Want) -> u32 {
     let slot = conn::slot_of(legs, want);
     // The original leg of a connection that was never diverted has no record, and needs none.
     let live = out.state.flags & CONN_DIVERTED == 0
-        || (slot as usize) < SLOTS && legs::usable(&out.key.conn, &legs[slot as usize & (SLOTS - 1)]);
+        || (slot as usize) < SLOTS && legs::usable(&out.key.conn, slot, &legs[slot as usize & (SLOTS - 1)]);
     if live { slot } else { SLOTS as u32 }
 }
 

@@ -338,8 +338,10 @@ fn note_acked(skb: *mut __sk_buff, c: *mut Connection, out: &Out) {
     // client's own, and as young.
     unsafe {
         (*c).now.acked = seq::later(out.packet.ack, (*c).now.acked);
-        let owner = (*c).legs[(*c).now.owner as usize & (SLOTS - 1)];
-        if let (Some(leg), Some(s)) = (legs::find(&out.key.conn, &owner), options::stamps(skb, &out.packet)) {
+        let slot = (*c).now.owner as usize & (SLOTS - 1);
+        let owner = (*c).legs[slot];
+        let leg = legs::find(&out.key.conn, slot as u32, &owner);
+        if let (Some(leg), Some(s)) = (leg, options::stamps(skb, &out.packet)) {
             (*leg).ts_echo = seq::echoed(s.ecr, (*leg).ts_echo);
         }
     }
@@ -388,10 +390,10 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         (*c).legs[slot].used = out.state.asked as u16;
         ((*c).legs[old], (*c).legs[slot])
     };
-    let Some(new) = legs::find(&out.key.conn, &new_ref) else {
+    let Some(new) = legs::find(&out.key.conn, slot as u32, &new_ref) else {
         return reset(out, Reason::ResetLegGone);
     };
-    let previous = legs::find(&out.key.conn, &old_ref);
+    let previous = legs::find(&out.key.conn, old as u32, &old_ref);
     // A frame that was held echoes what its client knew then.
     // SAFETY: a map value, one number.
     let echo = stamps.map(|s| seq::echoed(s.ecr, previous.map_or(0, |leg| unsafe { (*leg).ts_echo })));
@@ -434,11 +436,11 @@ pub extern "C" fn switch(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         return PASS_ON;
     }
     // The client's reset alone comes between. It went to the old owner, which may have to ask for its number.
-    if let Some(leg) = legs::find(&out.key.conn, &new_ref) {
+    if let Some(leg) = legs::find(&out.key.conn, slot as u32, &new_ref) {
         // SAFETY: map values.
         unsafe { legs::enter(leg, STATE_PARKED) };
     }
-    if let Some(leg) = legs::find(&out.key.conn, &old_ref) {
+    if let Some(leg) = legs::find(&out.key.conn, old as u32, &old_ref) {
         // SAFETY: as above.
         unsafe { legs::enter(leg, STATE_OWNER) };
     }

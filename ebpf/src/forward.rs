@@ -14,7 +14,7 @@ use sidetrack_splice::{
 use crate::{
     count::count,
     legs,
-    maps::{LEGS, OUT, Out},
+    maps::{OUT, Out},
     options,
     skb::{self, PASS, STOLEN},
 };
@@ -29,9 +29,9 @@ pub fn forward(skb: *mut __sk_buff, out: &mut Out, c: *mut Connection) -> i32 {
         return PASS;
     }
     // SAFETY: a map value; the ref of a leg in use does not change.
-    let r = unsafe { &(*c).legs[out.slot as usize & (SLOTS - 1)] };
-    out.leg = legs::tuple(&out.key.conn, r);
-    let Some(leg) = LEGS.get_ptr(&out.leg) else { return GONE };
+    let slot = out.slot as usize & (SLOTS - 1);
+    out.leg = legs::tuple(&out.key.conn, unsafe { &(*c).legs[slot] });
+    let Some(leg) = legs::named(&out.leg, &out.key.conn, slot as u32) else { return GONE };
     // SAFETY: a map value, one byte.
     if unsafe { (*leg).state } == STATE_DEAD {
         return GONE;

@@ -1,4 +1,4 @@
-//! Copies and zeros, by words.
+//! Copies, zeros and comparisons, by words.
 //!
 //! For more than a few words the compiler calls a `memcpy` or a `memset` of its own, which for bpf go byte by byte. It makes
 //! none of volatile accesses.
@@ -45,4 +45,21 @@ pub unsafe fn zero<T>(to: *mut T) {
         unsafe { to.cast::<u32>().add(i).write_volatile(0) };
         i += 1;
     }
+}
+
+/// Whether two records of words are the same.
+///
+/// # Safety
+/// Both are valid for a `T`, which consists of integers without padding.
+#[inline(always)]
+pub unsafe fn same<T>(a: *const T, b: *const T) -> bool {
+    const { assert!(size_of::<T>().is_multiple_of(4)) };
+    let mut differs = 0;
+    let mut i = 0;
+    while i < size_of::<T>() / 4 {
+        // SAFETY: within both, aligned.
+        differs |= unsafe { a.cast::<u32>().add(i).read_volatile() ^ b.cast::<u32>().add(i).read_volatile() };
+        i += 1;
+    }
+    differs == 0
 }

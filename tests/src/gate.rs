@@ -2,6 +2,7 @@
 
 use crate::agent;
 use std::process::Command;
+use xtask::libraries::{Libraries, NODE, PYTHON};
 
 /// What a test needs of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,16 @@ pub enum Need {
     Nginx,
     /// curl.
     Curl,
+    /// haproxy.
+    Haproxy,
+    /// Go.
+    Go,
+    /// Node, with undici.
+    Undici,
+    /// Python, with requests and aiohttp.
+    Python,
+    /// Java.
+    Java,
     /// `tc`.
     Tc,
     /// A kernel with tcx (6.6).
@@ -48,6 +59,11 @@ impl Need {
             }
             Self::Nginx => tool("nginx", "-v"),
             Self::Curl => tool("curl", "--version"),
+            Self::Haproxy => tool("haproxy", "-v"),
+            Self::Go => tool("go", "version"),
+            Self::Undici => tool("node", "--version").or_else(|| libraries(NODE)),
+            Self::Python => tool("python3", "--version").or_else(|| libraries(PYTHON)),
+            Self::Java => tool("javac", "-version"),
             Self::Tc => tool("tc", "-V"),
             Self::Tcx => (!kernel_has("BPF_TCX_INGRESS")).then(|| "this kernel has no tcx".to_owned()),
             // The flag of test runs came with this one, and is no name in the kernel's types.
@@ -76,6 +92,11 @@ fn kernel_has(name: &str) -> bool {
     let types = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
     let name = [name.as_bytes(), b"\0"].concat();
     types.windows(name.len()).any(|bytes| bytes == name)
+}
+
+fn libraries(wanted: Libraries) -> Option<String> {
+    let missing = format!("what {} names is missing: run `cargo xtask setup`", wanted.lock);
+    (!wanted.are_there()).then_some(missing)
 }
 
 fn tool(name: &str, question: &str) -> Option<String> {

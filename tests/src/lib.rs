@@ -27,6 +27,7 @@
 //! * [`load`]: [`Load`], many connections with random keys, every answer checked.
 //! * [`agent`]: [`Agent`], the binary under test, and [`Routes`], its route file.
 //! * [`scene`]: [`Scene`], the usual cast: a client, a baseline, two forks, an agent.
+//! * [`pools`]: real pools of connections, and what happens to them meanwhile.
 //! * [`probe`]: programs of somebody else on a pod's interface.
 //! * [`tcp`]: what a kernel says of one of its sockets.
 //! * [`wire`]: segments as they are on a pod's interface, read and forged.
@@ -42,6 +43,7 @@ pub mod lab;
 pub mod load;
 pub mod nginx;
 pub mod origin;
+pub mod pools;
 pub mod probe;
 pub mod process;
 pub mod scene;

@@ -3,6 +3,7 @@
 //! | target | answer |
 //! |---|---|
 //! | `/echo`, and anything else | JSON ([`Answer`](crate::http::Answer)): who, and length and digest of the body |
+//! | `/mirror` | the body of the request |
 //! | `/bytes/N` | the first N bytes of the server's own stream ([`digest::fill`](crate::digest::fill)) |
 //! | `/chunked/N/K` | the same, in K chunks |
 //! | `/drip/N/MS` | N pieces of [`PIECE`] bytes of it, MS ms apart, with a length |
@@ -53,6 +54,7 @@ struct Shared {
     connections: Mutex<Vec<(u64, TcpStream)>>,
     numbers: AtomicU64,
     stopping: AtomicBool,
+    draining: AtomicBool,
 }
 
 impl Shared {
@@ -81,6 +83,7 @@ impl Origin {
             connections: Mutex::default(),
             numbers: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
         });
         let (acceptor, serving) = (listener.try_clone()?, Arc::clone(&shared));
         let thread = std::thread::Builder::new()
@@ -119,10 +122,21 @@ impl Origin {
 
     /// Ends: closes the port and every connection. The journal stays.
     pub fn stop(&mut self) {
+        self.stop_listening();
+        self.close_connections();
+    }
+
+    /// Ends as a server does that is told to: closes the port, and each connection behind its next answer, which says so. An idle one
+    /// stays.
+    pub fn drain(&mut self) {
+        self.shared.draining.store(true, Ordering::SeqCst);
+        self.stop_listening();
+    }
+
+    fn stop_listening(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
         // Ends the accept that is under way.
         drop(socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both));
-        self.close_connections();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }
@@ -167,7 +181,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
             // How a connection ends is the client's to judge; what reached it is in the journal.
-            drop(serve::connection(&shared.name, &shared.journal, number, client, &stream));
+            drop(serve::connection(&shared.name, &shared.journal, number, client, &stream, &shared.draining));
             shared.connections().retain(|(other, _)| *other != number);
         });
     }

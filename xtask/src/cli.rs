@@ -6,6 +6,7 @@ mod deny;
 mod guest;
 mod install;
 mod kernels;
+mod libraries;
 mod lint;
 mod packages;
 mod policy;

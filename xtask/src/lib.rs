@@ -4,6 +4,7 @@
 //! nothing: that is `cargo xtask setup`.
 
 pub mod ebpf;
+pub mod libraries;
 pub mod process;
 pub mod toolchain;
 pub mod tools;

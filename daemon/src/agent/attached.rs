@@ -130,7 +130,7 @@ impl Attached {
         let number = if mode == Mode::Tcx { MODE_TCX } else { MODE_CLSACT };
         record(PodRecord::attached(&path, pod.link.index, &pod.link.name, &pod.addresses, number, state::now()));
         self.leave(shared, id);
-        let ports = known.map_or_else(Arc::default, |old| Arc::clone(&old.ports));
+        let ports = known.map_or_else(|| Arc::new(PortBook::anywhere()), |old| Arc::clone(&old.ports));
         for (tuple, leg) in shared.maps.legs.entries() {
             if leg.moved != 0 && pod.addresses.contains(&tuple.local_addr().ip()) {
                 ports.adopt(tuple.remote_addr(), tuple.local_addr().port());

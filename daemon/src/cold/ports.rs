@@ -2,7 +2,9 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs, io,
+    fs,
+    hash::{BuildHasher as _, RandomState},
+    io,
     net::SocketAddr,
     ops::{Range, RangeInclusive},
     sync::{Mutex, PoisonError},
@@ -67,6 +69,13 @@ pub enum NoPort {
 pub struct PortBook(Mutex<Ports>);
 
 impl PortBook {
+    /// One that begins with any port: which ports rest is known to the agent before this one alone, and it has begun with others.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        let begin = RandomState::new().hash_one(()) as usize;
+        Self(Mutex::new(Ports { begin, ..Ports::default() }))
+    }
+
     /// Takes a port for a leg to `target`: outside `own` (the pod's `ip_local_port_range`) while there is one, else
     /// inside it. A taken port is in use until [`Self::give_back`].
     pub fn take(&self, target: SocketAddr, own: &RangeInclusive<u16>) -> Result<u16, NoPort> {
@@ -136,6 +145,8 @@ struct Backend {
 struct Ports {
     /// The pod's own range, and when it was read.
     own: Option<(Instant, RangeInclusive<u16>)>,
+    /// Which port is the first at a backend of which nothing is known, in the order in which they are taken.
+    begin: usize,
     backends: HashMap<SocketAddr, Backend>,
     /// In the order in which they were given back.
     resting: VecDeque<(Instant, SocketAddr, u16)>,
@@ -150,7 +161,7 @@ impl Ports {
             return None;
         }
         let backend = self.backends.entry(target).or_default();
-        let port = backend.next(own)?;
+        let port = backend.next(own, self.begin)?;
         backend.last = Some(port);
         backend.taken.insert(port, Use::Leg);
         self.len += 1;
@@ -210,23 +221,25 @@ impl Ports {
 impl Backend {
     /// The next free port behind the last one, so that each rests as long as there are others: above the pod's own
     /// range and below it in turn, and inside it when there is none.
-    fn next(&self, own: &RangeInclusive<u16>) -> Option<u16> {
+    fn next(&self, own: &RangeInclusive<u16>, begin: usize) -> Option<u16> {
         let (low, high) = (u32::from(*own.start()), u32::from(*own.end()));
         let above = (high + 1).max(UNPRIVILEGED)..TOP;
         let below = LOWEST..low;
         let inside = low.max(UNPRIVILEGED)..high + 1;
-        self.turn(&[above, below]).or_else(|| self.turn(&[inside]))
+        self.turn(&[above, below], begin).or_else(|| self.turn(&[inside], begin))
     }
 
-    /// The next free port of these ranges behind the last one.
-    fn turn(&self, ranges: &[Range<u32>]) -> Option<u16> {
+    /// The next free port of these ranges behind the last one; without one, from the `begin`th on.
+    fn turn(&self, ranges: &[Range<u32>], begin: usize) -> Option<u16> {
         let all = || ranges.iter().cloned().flatten();
         let last = self.last.map(u32::from).filter(|last| ranges.iter().any(|range| range.contains(last)));
         let behind = last.into_iter().flat_map(|last| {
             let at = ranges.iter().position(|range| range.contains(&last)).unwrap_or(0);
             (last + 1..ranges[at].end).chain(ranges[at + 1..].iter().cloned().flatten())
         });
-        behind.chain(all()).map(|port| port as u16).find(|port| !self.taken.contains_key(port))
+        let first = begin % ranges.iter().map(ExactSizeIterator::len).sum::<usize>().max(1);
+        let first = if last.is_none() { first } else { 0 };
+        behind.chain(all().skip(first)).chain(all()).map(|port| port as u16).find(|port| !self.taken.contains_key(port))
     }
 }
 
@@ -298,6 +311,18 @@ mod tests {
         it.give_back(target(80), second, now + REST);
         it.wake(now + REST + REST);
         assert_eq!((it.backends.len(), it.resting.len(), it.len), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_book_that_begins_anywhere_finds_every_port() {
+        let (all, own) = ([16384, 16385, 65534, 65535], 16386..=65533);
+        for begin in [0, 1, 2, 3, 4, 501, usize::MAX] {
+            let mut it = Ports { begin, ..Ports::default() };
+            let mut took: Vec<_> = (0..4).filter_map(|_| it.take(target(80), &own, Instant::now())).collect();
+            assert_eq!(took[0], [65534, 65535, 16384, 16385][begin % 4]);
+            took.sort_unstable();
+            assert_eq!(took, all, "from {begin}");
+        }
     }
 
     #[test]

@@ -108,13 +108,13 @@ impl Flow {
     }
 }
 
-/// How many legs there are: a slot whose leg is gone from map `legs` is free. The original connection has an entry only
-/// once another leg stands beside it.
+/// How many legs there are: a slot whose leg is gone from map `legs` is free, and so is one whose leg's name
+/// is another connection's by now. The original connection has an entry only once another leg stands beside it.
 fn legs(snapshot: &Snapshot, tuple: &Tuple, slots: &[LegRef]) -> usize {
     let stands = |leg: &LegRef| {
         let key =
             Tuple { local: tuple.local, local_port: leg.local_port, remote: leg.remote, remote_port: leg.remote_port };
-        leg.kind != LEG_NONE && snapshot.legs.contains_key(&key)
+        leg.kind != LEG_NONE && snapshot.legs.get(&key).is_some_and(|leg| leg.conn == *tuple)
     };
     slots.iter().filter(|leg| stands(leg)).count().max(1)
 }

@@ -212,7 +212,8 @@ pub struct Connection {
     pub generation: u64,
     /// Request side.
     pub now: ConnState,
-    /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs` counts as free.
+    /// Its legs. Slot 0 is the baseline's; a ref whose leg is gone from map `legs`, or is another connection's
+    /// of the same name, counts as free.
     pub legs: [LegRef; LEGS],
     /// What responses need to know of [`Self::now`], see [`crate::reply::tell`]: written behind it, and never ahead of it.
     pub told: u64,

@@ -4,11 +4,14 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 /// A request head that arrived whole, and what is known of its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
+    /// When its head was complete.
+    pub at: SystemTime,
     /// Number of the connection at this server.
     pub connection: u64,
     /// The client's address, as the server sees it.

@@ -16,6 +16,7 @@ pub const PIECE: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
     Echo,
+    Mirror,
     Bytes { length: u64 },
     Chunked { length: u64, chunks: u64 },
     Drip { pieces: u64, pause: Duration, chunked: bool },
@@ -40,6 +41,7 @@ impl Reply {
         let mut number = || words.next().and_then(|text| text.parse::<u64>().ok());
         let (first, second) = (number().unwrap_or(0), number().unwrap_or(0));
         match word {
+            "mirror" => Self::Mirror,
             "bytes" => Self::Bytes { length: first },
             "chunked" => Self::Chunked { length: first, chunks: second.max(1) },
             "drip" | "dripchunked" => {
@@ -65,26 +67,34 @@ impl Reply {
     }
 }
 
-/// Sends the answer. Its body, where it is the server's own stream, is made on the fly.
-pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply) -> io::Result<()> {
+/// Sends the answer. Its body, where it is the server's own stream, is made on the fly; where it is the request's, it is `kept`. With
+/// `last` it says that the connection ends.
+pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply, kept: &[u8], last: bool) -> io::Result<()> {
     let server = answer.server.as_str();
     let only_head = answer.method == "HEAD";
-    let head = |status: u16, framing: &str, more: &str| {
+    let head = |status: u16, framing: &str| {
         let mut head = format!("HTTP/1.1 {status} {}\r\nx-served-by: {server}\r\n", phrase(status));
         // A String takes all that is written to it.
-        let _ = write!(head, "{framing}{more}\r\n");
+        let _ = write!(head, "{framing}{}\r\n", if last { "Connection: close\r\n" } else { "" });
         head.into_bytes()
     };
     let json = || serde_json::to_vec(answer).unwrap_or_default();
     match *reply {
+        Reply::Mirror => {
+            let mut wire = head(200, &content_length(kept.len() as u64));
+            if !only_head {
+                wire.extend_from_slice(kept);
+            }
+            out.write_all(&wire)?;
+        }
         Reply::Bytes { length } => {
-            out.write_all(&head(200, &content_length(length), ""))?;
+            out.write_all(&head(200, &content_length(length)))?;
             if !only_head {
                 stream(out, server, 0, length)?;
             }
         }
         Reply::Chunked { length, chunks } => {
-            out.write_all(&head(200, CHUNKED, ""))?;
+            out.write_all(&head(200, CHUNKED))?;
             if only_head {
                 return Ok(());
             }
@@ -99,7 +109,7 @@ pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply) -> io::R
         }
         Reply::Drip { pieces, pause, chunked } => {
             let framing = if chunked { CHUNKED.to_owned() } else { content_length(pieces * PIECE as u64) };
-            out.write_all(&head(200, &framing, ""))?;
+            out.write_all(&head(200, &framing))?;
             if only_head {
                 return Ok(());
             }
@@ -114,16 +124,16 @@ pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply) -> io::R
             }
         }
         Reply::Rest { length } => {
-            out.write_all(&head(200, "", "Connection: close\r\n"))?;
+            out.write_all(&head(200, ""))?;
             if !only_head {
                 stream(out, server, 0, length)?;
             }
         }
         Reply::Cut { length } => {
-            out.write_all(&head(200, &content_length(2 * length), ""))?;
+            out.write_all(&head(200, &content_length(2 * length)))?;
             stream(out, server, 0, length)?;
         }
-        Reply::Status { status: status @ (204 | 304) } => out.write_all(&head(status, "", ""))?,
+        Reply::Status { status: status @ (204 | 304) } => out.write_all(&head(status, ""))?,
         Reply::Status { .. }
         | Reply::Echo
         | Reply::Slow { .. }
@@ -133,11 +143,10 @@ pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply) -> io::R
         | Reply::Refuse
         | Reply::Close
         | Reply::Reset => {
-            let (status, more) = match *reply {
-                Reply::Status { status } => (status, ""),
-                Reply::Refuse => (417, ""),
-                Reply::Close => (200, "Connection: close\r\n"),
-                _ => (200, ""),
+            let status = match *reply {
+                Reply::Status { status } => status,
+                Reply::Refuse => 417,
+                _ => 200,
             };
             if let Reply::Slow { pause } = *reply {
                 thread::sleep(pause);
@@ -148,7 +157,7 @@ pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply) -> io::R
                 wire.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n");
             }
             let framing = format!("Content-Type: application/json\r\n{}", content_length(body.len() as u64));
-            wire.extend_from_slice(&head(status, &framing, more));
+            wire.extend_from_slice(&head(status, &framing));
             if !only_head {
                 wire.extend_from_slice(&body);
             }

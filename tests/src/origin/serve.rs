@@ -8,7 +8,8 @@ use crate::{digest::Digest, http::Answer};
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime},
 };
 
 /// Longest request head that is read.
@@ -27,6 +28,10 @@ struct Connection<'a> {
     client: SocketAddr,
     input: BufReader<&'a TcpStream>,
     output: &'a TcpStream,
+    /// Whether each answer is its connection's last.
+    draining: &'a AtomicBool,
+    /// The body of the request, where the answer needs it.
+    kept: Option<Vec<u8>>,
 }
 
 /// Serves until the client leaves or something is wrong.
@@ -36,11 +41,12 @@ pub(super) fn connection(
     number: u64,
     client: SocketAddr,
     stream: &TcpStream,
+    draining: &AtomicBool,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     journal.opened();
     let input = BufReader::with_capacity(256 << 10, stream);
-    let mut connection = Connection { name, journal, number, client, input, output: stream };
+    let mut connection = Connection { name, journal, number, client, input, output: stream, draining, kept: None };
     let result = connection.run();
     journal.ended(number);
     result
@@ -101,6 +107,7 @@ impl Connection<'_> {
             Some((name.to_ascii_lowercase(), value.trim().to_owned()))
         });
         Some(Seen {
+            at: SystemTime::now(),
             connection: self.number,
             client: self.client,
             method: method.to_owned(),
@@ -129,29 +136,32 @@ impl Connection<'_> {
         let reply = Reply::to(&seen.target);
         let number = self.journal.head(seen);
         if reply == Reply::Refuse && expects {
-            reply::send(self.output, &answer, &reply)?;
+            reply::send(self.output, &answer, &reply, &[], false)?;
             return Ok(true);
         }
         if reply == Reply::Early {
-            reply::send(self.output, &answer, &reply)?;
+            reply::send(self.output, &answer, &reply, &[], close)?;
         }
         if expects {
             self.output.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
+        self.kept = (reply == Reply::Mirror).then(Vec::new);
         let digest = self.body(&framing, number)?;
         (answer.length, answer.digest) = (digest.len(), digest.hex());
+        let last = close || reply.ends_connection() || self.draining.load(Ordering::SeqCst);
         match reply {
-            Reply::Early => {}
+            // What it said of the connection's end holds.
+            Reply::Early => return Ok(!close),
             Reply::Cut { .. } | Reply::Reset => {
                 if reply != Reply::Reset {
-                    reply::send(self.output, &answer, &reply)?;
+                    reply::send(self.output, &answer, &reply, &[], false)?;
                 }
                 socket2::SockRef::from(self.output).set_linger(Some(Duration::ZERO))?;
                 return Ok(false);
             }
-            _ => reply::send(self.output, &answer, &reply)?,
+            _ => reply::send(self.output, &answer, &reply, self.kept.as_deref().unwrap_or_default(), last)?,
         }
-        Ok(!close && !reply.ends_connection())
+        Ok(!last)
     }
 
     fn body(&mut self, framing: &Framing, number: usize) -> io::Result<Digest> {
@@ -185,6 +195,9 @@ impl Connection<'_> {
             }
             let part = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             digest.update(&buffer[..part]);
+            if let Some(kept) = &mut self.kept {
+                kept.extend_from_slice(&buffer[..part]);
+            }
             self.input.consume(part);
             left -= part as u64;
             self.journal.body(number, digest.len(), None);

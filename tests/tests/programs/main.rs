@@ -4,6 +4,7 @@ mod anchor;
 mod checksums;
 mod full;
 mod kernel;
+mod names;
 mod quotes;
 mod races;
 mod stage;

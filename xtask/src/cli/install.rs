@@ -94,7 +94,7 @@ fn cargo_install(name: &str, version: &str, dir: &Path) -> std::process::Command
 }
 
 /// One installer at a time for a tool; the others wait and find it.
-fn lock(dir: &Path) -> Result<fs::File> {
+pub fn lock(dir: &Path) -> Result<fs::File> {
     fs::create_dir_all(dir)
         .with_context(|| format!("{} cannot be made: name another directory in SIDETRACK_TOOLS", dir.display()))?;
     let file = fs::File::create(dir.join(".lock"))?;

@@ -64,7 +64,16 @@ const PACKAGES: &[Package] = &[
     row("curl", Program("curl"), All, "the client of the demo and of many tests"),
     serving("nginx", row("nginx-light", Program("nginx"), All, "the origin of baselines and forks")),
     row("wrk", Program("wrk"), All, "the load of the bench and of tests under load"),
+    serving("haproxy", row("haproxy", Program("haproxy"), All, "a pool of connections under test")),
+    row("golang-go", Program("go"), All, "a pool of connections under test: net/http"),
+    row("default-jdk-headless", Program("javac"), All, "a pool of connections under test: HttpClient"),
+    row("nodejs", Program("node"), All, "a pool of connections under test: undici"),
+    row("npm", Program("npm"), All, "brings undici"),
+    row("python3", Program("python3"), All, "pools of connections under test: requests, aiohttp"),
 ];
+
+/// What Debian's Python needs to make an environment of its own.
+pub const VENV: Package = row("python3-venv", Program("python3"), All, "brings requests and aiohttp");
 
 /// Debian's compiler with a prebuilt `core` for bpf, where rustup has no rust-src.
 pub const RUSTC: &[Package] = &[

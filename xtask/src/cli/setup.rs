@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 use xtask::toolchain::{Rustc, find_linker, find_rustc};
 
 use super::{
-    apt, install,
+    apt, install, libraries,
     packages::{self, Scope},
+    shell::say,
 };
 
 /// What the kernel programs are built with.
@@ -58,6 +59,12 @@ pub fn setup(scope: Scope) -> Result<Ready> {
             find_linker(&rustc)?
         }
     };
+    // Few tests need them: those say what is missing.
+    if scope == Scope::All
+        && let Err(error) = libraries::install()
+    {
+        say(format_args!("{error:#}"));
+    }
     Ok(Ready { rustc, linker })
 }
 

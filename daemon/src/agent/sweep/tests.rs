@@ -9,7 +9,7 @@ use std::{
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sidetrack_splice::abi::{
-    record::{LEG_BASELINE, LEG_FORK, Leg, LegRef, STATE_OWNER},
+    record::{LEG_BASELINE, LEG_FORK, Leg, LegRef, PHASE_CLOSED, STATE_OWNER},
     route::{Service, ServiceAddr},
 };
 
@@ -247,6 +247,27 @@ async fn of_a_pod_whose_name_is_gone_nothing_is_forgotten_before_the_pod_is() {
     scene.shared.attached.apply(&scene.shared, PodEvent::Gone(scene.a.id())).await;
     once(&scene.shared, &mut known, start + 101 * MINUTE);
     assert!(!scene.known(&conn));
+}
+
+/// Its port has rested, and another connection's leg to the same fork has it.
+#[tokio::test]
+async fn what_another_connection_has_under_the_name_of_an_ended_leg_stays() {
+    let scene = Scene::open().await;
+    let ip = IpAddr::from([10, 9, 0, 2]);
+    let (_service, to) = scene.serve(ip);
+    let ((_old_client, old), (_client, conn)) = (scene.client(to), scene.client(to));
+    let (leg, mut fork) = scene.divert(&conn, ip);
+    let find = |conn: &Tuple| scene.shared.maps.connections.find(conn).expect("followed");
+    let mut ended = find(&old);
+    ended.legs[SLOT] = find(&conn).legs[SLOT];
+    ended.now.phase = PHASE_CLOSED;
+    scene.shared.maps.connections.put(&old, &ended).expect("room");
+    gone(&scene.shared, &old);
+    forget(&scene.shared, &old, &ended, Heard::Nothing);
+    assert!(scene.shared.maps.legs.find(&leg).is_some());
+    fork.set_nonblocking(true).expect("a socket");
+    let silent = fork.read(&mut [0]).expect_err("nothing was sent");
+    assert_eq!(silent.kind(), ErrorKind::WouldBlock);
 }
 
 #[tokio::test]
