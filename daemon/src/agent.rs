@@ -9,14 +9,14 @@
 //! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
 
 mod attached;
-mod ended;
+pub mod ended;
 mod holds;
 mod lack;
 mod legs;
 mod routing;
 mod seldom;
 mod sweep;
-mod untaken;
+pub mod untaken;
 
 use std::{
     path::PathBuf,

@@ -27,6 +27,7 @@
 //! * [`load`]: [`Load`], many connections with random keys, every answer checked.
 //! * [`agent`]: [`Agent`], the binary under test, and [`Routes`], its route file.
 //! * [`scene`]: [`Scene`], the usual cast: a client, a baseline, two forks, an agent.
+//! * [`sim`]: a simulated world in virtual time, over the same decisions.
 //! * [`probe`]: programs of somebody else on a pod's interface.
 //! * [`wire`]: segments as they are on a pod's interface, read and forged.
 //! * [`demo`]: what `cargo xtask demo` plays.
@@ -44,6 +45,7 @@ pub mod origin;
 pub mod probe;
 pub mod process;
 pub mod scene;
+pub mod sim;
 pub mod wire;
 
 pub use agent::{Agent, Routes};

@@ -132,8 +132,9 @@ struct Backend {
     last: Option<u16>,
 }
 
+/// The book itself, for whoever brings the time along.
 #[derive(Debug, Default)]
-struct Ports {
+pub struct Ports {
     /// The pod's own range, and when it was read.
     own: Option<(Instant, RangeInclusive<u16>)>,
     backends: HashMap<SocketAddr, Backend>,
@@ -144,7 +145,8 @@ struct Ports {
 }
 
 impl Ports {
-    fn take(&mut self, target: SocketAddr, own: &RangeInclusive<u16>, now: Instant) -> Option<u16> {
+    /// As [`PortBook::take`]; none where all are in use, or rest.
+    pub fn take(&mut self, target: SocketAddr, own: &RangeInclusive<u16>, now: Instant) -> Option<u16> {
         self.wake(now);
         if self.len >= CAPACITY {
             return None;
@@ -168,7 +170,8 @@ impl Ports {
         NoPort::Used { in_use: count(Use::Leg), resting: count(Use::Rest) }
     }
 
-    fn adopt(&mut self, target: SocketAddr, port: u16, now: Instant) -> bool {
+    /// As [`PortBook::adopt`].
+    pub fn adopt(&mut self, target: SocketAddr, port: u16, now: Instant) -> bool {
         self.wake(now);
         if self.len >= CAPACITY {
             return false;
@@ -178,7 +181,8 @@ impl Ports {
         true
     }
 
-    fn give_back(&mut self, target: SocketAddr, port: u16, now: Instant) {
+    /// As [`PortBook::give_back`].
+    pub fn give_back(&mut self, target: SocketAddr, port: u16, now: Instant) {
         let held = self.backends.get_mut(&target).and_then(|b| b.taken.get_mut(&port));
         if let Some(held @ Use::Leg) = held {
             *held = Use::Rest;

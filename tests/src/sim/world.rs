@@ -1,0 +1,272 @@
+//! One run: machines, network, programs and agent under one virtual clock.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BinaryHeap},
+    net::{IpAddr, SocketAddr},
+};
+
+use sidetrack_splice::{
+    abi::{MARK_DIAL, MARK_DIAL_STAMPED, addr::Tuple, reason::Reason},
+    carrier,
+    packet::Packet,
+};
+
+use super::{
+    agent::{Agent, Task},
+    book::Book,
+    client::Client,
+    host::{Host, Nanos, SECOND},
+    kernel::{Kernel, Verdict, packet},
+    net::{Link, Weather},
+    rng::Rng,
+    server::Server,
+    wire,
+};
+
+/// When a run begins: nothing lies before zero.
+pub const START: Nanos = 1000 * SECOND;
+/// How late the coarse clock of the programs may be.
+const TICK: Nanos = 4_000_000;
+
+/// What happens.
+pub(super) enum What {
+    /// A segment comes to a machine.
+    Arrive(usize, Vec<u8>),
+    /// A machine has something to do.
+    Wake(usize),
+    /// The agent of an epoch does something.
+    Task(u64, Task),
+}
+
+/// What happens, and when; of one moment in the order in which it was said.
+struct Due(Nanos, u64, What);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.0, other.1).cmp(&(self.0, self.1))
+    }
+}
+
+/// A world.
+pub struct World {
+    /// Virtual nanoseconds.
+    pub now: Nanos,
+    /// The pod, then the servers.
+    pub hosts: Vec<Host>,
+    /// Server number n works on machine n + 1.
+    pub servers: Vec<Server>,
+    /// The client in the pod.
+    pub client: Client,
+    /// The programs on the pod's interface.
+    pub kernel: Kernel,
+    /// What is written down.
+    pub book: Book,
+    /// What the network does.
+    pub weather: Weather,
+    pub(super) agent: Agent,
+    pub(super) rng: Rng,
+    addresses: BTreeMap<IpAddr, usize>,
+    links: Vec<[Link; 2]>,
+    queue: BinaryHeap<Due>,
+    said: u64,
+    wakes: Vec<Nanos>,
+    why: BTreeMap<Tuple, Reason>,
+}
+
+impl World {
+    /// A world of these machines, each with its addresses; the first is the pod.
+    #[must_use]
+    pub fn new(hosts: Vec<(Host, Vec<IpAddr>)>, servers: Vec<Server>, client: Client, weather: Weather, rng: Rng) -> Self {
+        let mut addresses = BTreeMap::new();
+        let mut machines = Vec::new();
+        for (number, (host, ips)) in hosts.into_iter().enumerate() {
+            addresses.extend(ips.into_iter().map(|ip| (ip, number)));
+            machines.push(host);
+        }
+        let count = machines.len();
+        let mut it = Self {
+            now: START,
+            hosts: machines,
+            servers,
+            client,
+            kernel: Kernel::new(carrier::default_carriers()),
+            book: Book::new(false),
+            weather,
+            agent: Agent::none(),
+            rng,
+            addresses,
+            links: vec![[Link::default(); 2]; count],
+            queue: BinaryHeap::new(),
+            said: 0,
+            wakes: vec![Nanos::MAX; count],
+            why: BTreeMap::new(),
+        };
+        it.kernel.now = START;
+        // Servers listen before anybody calls.
+        for number in (0..count).rev() {
+            it.wake_at(number, START + (count - number) as Nanos);
+        }
+        it
+    }
+
+    /// Whether the agent lives.
+    #[must_use]
+    pub fn agent_lives(&self) -> bool {
+        self.agent.alive
+    }
+
+    pub(super) fn schedule(&mut self, at: Nanos, what: What) {
+        self.said += 1;
+        self.queue.push(Due(at, self.said, what));
+    }
+
+    pub(super) fn wake_at(&mut self, host: usize, at: Nanos) {
+        if at < self.wakes[host] {
+            self.wakes[host] = at;
+            self.schedule(at, What::Wake(host));
+        }
+    }
+
+    /// Lets happen what happens next, if that is before `until`. False: nothing does.
+    pub fn step(&mut self, until: Nanos) -> bool {
+        if self.queue.peek().is_none_or(|due| due.0 > until) {
+            self.now = self.now.max(until);
+            return false;
+        }
+        let Some(Due(at, _, what)) = self.queue.pop() else { return false };
+        self.now = self.now.max(at);
+        self.kernel.now = self.now - self.now % TICK;
+        match what {
+            What::Arrive(0, frame) => self.to_pod(frame),
+            What::Arrive(host, frame) => {
+                self.hosts[host].receive(frame);
+                self.drive(host);
+            }
+            What::Wake(host) => {
+                if self.wakes[host] == at {
+                    self.wakes[host] = Nanos::MAX;
+                    self.drive(host);
+                }
+            }
+            What::Task(epoch, task) => self.task(epoch, task),
+        }
+        self.look_at_ring();
+        true
+    }
+
+    /// Lets a machine work until it has nothing to do.
+    pub(super) fn drive(&mut self, host: usize) {
+        let mut next = Nanos::MAX;
+        for _ in 0..32 {
+            let mut moved = self.hosts[host].poll(self.now);
+            self.flush(host);
+            let machine = &mut self.hosts[host];
+            next = if host == 0 {
+                self.client.step(self.now, machine, &mut self.book, &mut self.rng, &mut self.why)
+            } else {
+                self.servers[host - 1].step(self.now, machine, &mut self.book, &mut self.rng)
+            };
+            if host == 0 {
+                self.look_after_dials();
+            }
+            moved |= self.hosts[host].poll(self.now);
+            self.flush(host);
+            if !moved {
+                break;
+            }
+        }
+        if let Some(due) = self.hosts[host].next(self.now) {
+            next = next.min(due.max(self.now + 1000));
+        }
+        if next != Nanos::MAX && !self.hosts[host].dead {
+            self.wake_at(host, next.max(self.now + 1));
+        }
+    }
+
+    /// Takes what a machine's stack has sent.
+    pub(super) fn flush(&mut self, host: usize) {
+        self.hosts[host].poll(self.now);
+        while let Some(mut frame) = self.hosts[host].sent() {
+            if host != 0 {
+                self.carry(host, frame);
+                continue;
+            }
+            let mut p = Packet::default();
+            let mut mark = 0;
+            if packet::parse(&frame, &mut p) {
+                let tuple = packet::outbound(&p);
+                if let Some(stamped) = self.agent.dials(&tuple) {
+                    mark = if stamped { MARK_DIAL_STAMPED } else { MARK_DIAL };
+                    self.note_dial(&tuple, &p, &mut frame);
+                }
+            }
+            self.egress(frame, mark);
+        }
+    }
+
+    /// A frame goes out of the pod.
+    pub(super) fn egress(&mut self, mut frame: Vec<u8>, mark: u32) {
+        let verdict = self.kernel.egress(&mut frame, mark);
+        for (conn, reason) in std::mem::take(&mut self.kernel.given_up) {
+            self.book.note(self.now, || format!("{conn} is reset: {}", reason.name()));
+            self.why.entry(conn).or_insert(reason);
+        }
+        match verdict {
+            Verdict::Pass | Verdict::Out => self.carry(0, frame),
+            Verdict::Up => {
+                self.hosts[0].receive(frame);
+                self.wake_at(0, self.now + 1);
+            }
+            Verdict::Stolen | Verdict::Shot => {}
+        }
+        self.look_at_ring();
+    }
+
+    /// A frame comes to the pod.
+    fn to_pod(&mut self, mut frame: Vec<u8>) {
+        match self.kernel.ingress(&mut frame) {
+            Verdict::Pass => {
+                let mut p = Packet::default();
+                if packet::parse(&frame, &mut p) {
+                    let tuple = packet::inbound(&p);
+                    self.note_dial(&tuple, &p, &mut frame);
+                }
+                self.hosts[0].receive(frame);
+                self.drive(0);
+            }
+            Verdict::Out => self.carry(0, frame),
+            Verdict::Up | Verdict::Stolen | Verdict::Shot => {}
+        }
+    }
+
+    /// The network takes a frame.
+    fn carry(&mut self, from: usize, frame: Vec<u8>) {
+        let Some(to) = wire::destination(&frame).and_then(|ip| self.addresses.get(&ip)).copied() else { return };
+        let link = if from == 0 { &mut self.links[to][0] } else { &mut self.links[from][1] };
+        let [first, again] = link.carry(self.now, &self.weather, &mut self.rng);
+        if let Some(at) = again {
+            self.schedule(at, What::Arrive(to, frame.clone()));
+        }
+        if let Some(at) = first {
+            self.schedule(at, What::Arrive(to, frame));
+        }
+    }
+
+    /// The service's address.
+    #[must_use]
+    pub fn has_machine(&self, address: SocketAddr) -> bool {
+        self.addresses.contains_key(&address.ip())
+    }
+}
