@@ -10,7 +10,10 @@ use smoltcp::{
     wire::{HardwareAddress, IpCidr},
 };
 
-use super::kernel::{ETHERTYPE_V4, ETHERTYPE_V6};
+use super::{
+    kernel::{ETHERTYPE_V4, ETHERTYPE_V6},
+    wire,
+};
 
 /// Nanoseconds of virtual time.
 pub type Nanos = u64;
@@ -23,6 +26,11 @@ pub const MICRO: Nanos = 1_000;
 
 /// Length of the Ethernet header.
 const ETHERNET: usize = 14;
+/// Longest IP packet.
+const MTU: usize = 1500;
+/// Longest [`Spec::mss`]: the stack does not take its options off the segments that it makes, up to 40 bytes, and those would not
+/// fit then.
+pub const MSS_MAX: u16 = 1400;
 
 thread_local! {
     /// The clock of the machine that works: a stack asks a plain function for it.
@@ -37,7 +45,6 @@ fn clock() -> u32 {
 struct Wire {
     rx: VecDeque<Vec<u8>>,
     tx: VecDeque<Vec<u8>>,
-    mtu: usize,
 }
 
 struct Received(Vec<u8>);
@@ -76,7 +83,7 @@ impl Device for Wire {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut it = DeviceCapabilities::default();
         it.medium = Medium::Ip;
-        it.max_transmission_unit = self.mtu;
+        it.max_transmission_unit = MTU;
         it
     }
 }
@@ -86,8 +93,8 @@ impl Device for Wire {
 pub struct Spec {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// Longest IP packet.
-    pub mtu: usize,
+    /// Longest segment without its options that it asks for.
+    pub mss: u16,
     /// Bytes of each socket's buffers. The receive buffer decides the window scale.
     pub buffers: usize,
     /// Whether its stack uses timestamps.
@@ -117,7 +124,7 @@ impl Host {
     /// A machine that is switched on.
     #[must_use]
     pub fn new(spec: Spec, now: Nanos) -> Self {
-        let mut wire = Wire { rx: VecDeque::new(), tx: VecDeque::new(), mtu: spec.mtu };
+        let mut wire = Wire { rx: VecDeque::new(), tx: VecDeque::new(), };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = spec.seed;
         let mut iface = Interface::new(config, &mut wire, at(now));
@@ -185,7 +192,9 @@ impl Host {
 
     /// The next frame that its stack has sent.
     pub fn sent(&mut self) -> Option<Vec<u8>> {
-        self.wire.tx.pop_front()
+        let mut frame = self.wire.tx.pop_front()?;
+        wire::limit_mss(&mut frame, self.spec.mss);
+        Some(frame)
     }
 
     /// When the stack wants to work again.

@@ -8,7 +8,7 @@ use super::{
     agent::Routes,
     book::{Book, Side},
     client::Client,
-    host::{Host, MICRO, MILLI, Nanos, SECOND, Spec},
+    host::{Host, MSS_MAX, MICRO, MILLI, Nanos, SECOND, Spec},
     mix::Mix,
     net::Weather,
     rng::Rng,
@@ -71,6 +71,7 @@ impl Scenario {
         let ip = |net: u8, last: u8| -> IpAddr {
             if v6 { [0xfd00, u16::from(net), 0, 0, 0, 0, 0, last.into()].into() } else { [10, net, 0, last].into() }
         };
+        let mss = *rng.pick(&[MSS_MAX, MSS_MAX, 1000, 536]);
         let service = ip(96, 10);
         let all: Vec<Vec<IpAddr>> = std::iter::once(vec![ip(0, 1)])
             .chain(std::iter::once(vec![service]))
@@ -79,7 +80,7 @@ impl Scenario {
         let hosts = all.iter().map(|addresses| {
             let spec = Spec {
                 addresses: addresses.clone(),
-                mtu: 1500,
+                mss,
                 buffers: *rng.pick(&[16_384, 65_535, 131_072, 262_144]),
                 stamps: rng.chance(700_000),
                 clock: (rng.next() as u32, *rng.pick(&[MILLI, MILLI, MICRO])),

@@ -31,3 +31,26 @@ pub fn complete(frame: &mut [u8]) {
     };
     TcpPacket::new_checked(&mut packet[header..]).expect("a TCP segment").fill_checksum(&from, &to);
 }
+
+/// Lets a SYN ask for no longer segments than that.
+pub fn limit_mss(frame: &mut [u8], mss: u16) {
+    let Ok(it) = sidetrack::cold::Frame::parse(frame) else { return };
+    let (options, syn) = (it.tcp_at() + 20, it.flags() & 2 != 0);
+    // The stack's SYNs begin with it.
+    if syn && frame.get(options..options + 2) == Some(&[2, 4]) {
+        let said = u16::from_be_bytes([frame[options + 2], frame[options + 3]]);
+        frame[options + 2..options + 4].copy_from_slice(&said.min(mss).to_be_bytes());
+        complete(frame);
+    }
+}
+
+/// A segment in words.
+#[must_use]
+pub fn words(frame: &[u8]) -> String {
+    let Ok(it) = sidetrack::cold::Frame::parse(frame) else { return format!("{} bytes", frame.len()) };
+    let flags = [(1, 'F'), (2, 'S'), (4, 'R'), (8, 'P'), (16, 'A')];
+    let flags: String = flags.iter().filter(|(bit, _)| it.flags() & bit != 0).map(|(_, name)| *name).collect();
+    let options = &frame[it.tcp_at() + 20..it.payload_at()];
+    let (from, to, len) = (it.source(), it.destination(), it.payload().len());
+    format!("{from} > {to} {flags} seq {} ack {} len {len} {options:?}", it.seq(), it.ack())
+}

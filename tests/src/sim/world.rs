@@ -218,7 +218,9 @@ impl World {
 
     /// A frame goes out of the pod.
     pub(super) fn egress(&mut self, mut frame: Vec<u8>, mark: u32) {
+        self.book.note(self.now, || format!("out {mark:x} {}", wire::words(&frame)));
         let verdict = self.kernel.egress(&mut frame, mark);
+        self.book.note(self.now, || format!("    {verdict:?} {}", wire::words(&frame)));
         for (conn, reason) in std::mem::take(&mut self.kernel.given_up) {
             self.book.note(self.now, || format!("{conn} is reset: {}", reason.name()));
             self.why.entry(conn).or_insert(reason);
@@ -236,7 +238,10 @@ impl World {
 
     /// A frame comes to the pod.
     fn to_pod(&mut self, mut frame: Vec<u8>) {
-        match self.kernel.ingress(&mut frame) {
+        self.book.note(self.now, || format!("in  {}", wire::words(&frame)));
+        let verdict = self.kernel.ingress(&mut frame);
+        self.book.note(self.now, || format!("    {verdict:?} {}", wire::words(&frame)));
+        match verdict {
             Verdict::Pass => {
                 let mut p = Packet::default();
                 if packet::parse(&frame, &mut p) {
