@@ -94,7 +94,7 @@ impl Holds {
             EVENT_CUT => match cut(&held.bytes, event.cut as usize) {
                 Ok((first, second)) => {
                     for bytes in [first, second] {
-                        send(&member, &Held { bytes, gso_size: held.gso_size });
+                        self.again(event, &member, Held { bytes, gso_size: held.gso_size });
                     }
                 }
                 Err(error) => warn!(conn = %event.conn, "a frame cannot be cut: {error}"),
