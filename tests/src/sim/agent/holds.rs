@@ -58,7 +58,7 @@ impl World {
             EVENT_CUT => {
                 let (first, second) = cut(&frame, event.cut as usize).expect("the programs cut within the payload");
                 for part in [first, second] {
-                    self.egress(part, MARK_REPLAY);
+                    self.again(event, part);
                 }
             }
             EVENT_MORE => match self.agent.holds.get_mut(&event.conn) {

@@ -80,6 +80,7 @@ impl Kernel {
             }
             Place::Read | Place::Retry => self.read(frame, replayed),
             Place::Behind => self.behind(frame),
+            Place::Across => self.across(frame),
             Place::Drop(reason) => {
                 self.count(reason);
                 Next::Done(Verdict::Stolen)
@@ -249,6 +250,13 @@ impl Kernel {
         if let Some(c) = self.c() {
             c.now.held_bytes = bytes;
         }
+        Next::Done(Verdict::Stolen)
+    }
+
+    fn across(&mut self, frame: &[u8]) -> Next {
+        self.out.cut = (self.out.state.held - self.out.start) as u32;
+        self.count(Reason::HoldCut);
+        self.hand_over(frame, EVENT_CUT);
         Next::Done(Verdict::Stolen)
     }
 
