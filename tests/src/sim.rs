@@ -12,6 +12,7 @@ pub mod net;
 pub mod rng;
 pub mod scenario;
 pub mod server;
+pub mod watch;
 pub mod wire;
 pub mod world;
 

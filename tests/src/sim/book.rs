@@ -66,8 +66,6 @@ pub struct Book {
     pub answered: u64,
     /// Those that were not.
     pub failed: BTreeMap<Failure, u64>,
-    /// Segments that the observers have looked at.
-    pub segments: u64,
     next_id: u64,
     log: Option<String>,
 }

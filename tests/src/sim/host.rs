@@ -172,9 +172,20 @@ impl Host {
 
     /// Puts a frame in front of its stack.
     pub fn receive(&mut self, frame: Vec<u8>) {
-        if !self.dead {
+        if !self.dead && !self.is_known_syn(&frame) {
             self.wire.rx.push_back(frame);
         }
+    }
+
+    /// Whether it is a SYN of a connection that is there. The stack gives each SYN to the first socket that listens; others ask by
+    /// the four-tuple first.
+    fn is_known_syn(&self, frame: &[u8]) -> bool {
+        let Some((from, to)) = wire::opens(frame) else { return false };
+        self.sockets.iter().any(|(_, socket)| {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            let (from, to) = (Some(from.into()), Some(to.into()));
+            socket.remote_endpoint() == from && socket.local_endpoint() == to && socket.is_open()
+        })
     }
 
     /// Lets the stack work. Whether anything has moved.

@@ -31,10 +31,10 @@ impl Weather {
         Self { delay: (50 * MICRO, 5 * MILLI), loss: 10_000, reorder: 20_000, duplicate: 10_000 }
     }
 
-    /// Whether what was sent first comes first.
+    /// Whether each segment comes, once, and in order.
     #[must_use]
-    pub const fn in_order(&self) -> bool {
-        self.reorder == 0 && self.duplicate == 0
+    pub const fn is_clear(&self) -> bool {
+        self.loss == 0 && self.reorder == 0 && self.duplicate == 0
     }
 }
 

@@ -1,8 +1,11 @@
 //! What is needed of a frame besides the programs' own view.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use sidetrack_splice::{abi::addr::Tuple, packet::Packet};
 use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpPacket};
+
+use super::kernel::packet;
 
 const ETHERNET: usize = 14;
 
@@ -42,6 +45,24 @@ pub fn limit_mss(frame: &mut [u8], mss: u16) {
         frame[options + 2..options + 4].copy_from_slice(&said.min(mss).to_be_bytes());
         complete(frame);
     }
+}
+
+/// The connection of a frame as the pod sees it: `outward`, if the pod sends it.
+#[must_use]
+pub fn tuple(frame: &[u8], outward: bool) -> Option<Tuple> {
+    let mut p = Packet::default();
+    packet::parse(frame, &mut p).then(|| if outward { packet::outbound(&p) } else { packet::inbound(&p) })
+}
+
+/// Where a SYN comes from, and where it goes.
+#[must_use]
+pub fn opens(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let header = if *frame.get(ETHERNET)? >> 4 == 4 { 20 } else { 40 };
+    if frame.get(ETHERNET + header + 13)? & 0x12 != 2 {
+        return None;
+    }
+    let it = sidetrack::cold::Frame::parse(frame).ok()?;
+    Some((it.source(), it.destination()))
 }
 
 /// A segment in words.

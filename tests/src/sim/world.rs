@@ -3,12 +3,13 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BinaryHeap},
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
 };
 
 use sidetrack_splice::{
     abi::{MARK_DIAL, MARK_DIAL_STAMPED, addr::Tuple, reason::Reason},
     carrier,
+    conn::DEAD_AFTER_NS,
     packet::Packet,
 };
 
@@ -16,11 +17,12 @@ use super::{
     agent::{Agent, Task},
     book::Book,
     client::Client,
-    host::{Host, Nanos, SECOND},
-    kernel::{Kernel, Verdict, packet},
+    host::{Host, MILLI, Nanos, SECOND},
+    kernel::{Kernel, Verdict, leg_tuple, packet},
     net::{Link, Weather},
     rng::Rng,
     server::Server,
+    watch::Watch,
     wire,
 };
 
@@ -75,6 +77,8 @@ pub struct World {
     pub book: Book,
     /// What the network does.
     pub weather: Weather,
+    /// Who looks at each segment.
+    pub watch: Watch,
     pub(super) agent: Agent,
     pub(super) rng: Rng,
     addresses: BTreeMap<IpAddr, usize>,
@@ -83,6 +87,8 @@ pub struct World {
     said: u64,
     wakes: Vec<Nanos>,
     why: BTreeMap<Tuple, Reason>,
+    /// When a segment last came from the other side of a leg.
+    heard: BTreeMap<Tuple, Nanos>,
 }
 
 impl World {
@@ -104,6 +110,7 @@ impl World {
             kernel: Kernel::new(carrier::default_carriers()),
             book: Book::new(false),
             weather,
+            watch: Watch::default(),
             agent: Agent::none(),
             rng,
             addresses,
@@ -112,6 +119,7 @@ impl World {
             said: 0,
             wakes: vec![Nanos::MAX; count],
             why: BTreeMap::new(),
+            heard: BTreeMap::new(),
         };
         it.kernel.now = START;
         // Servers listen before anybody calls.
@@ -219,14 +227,32 @@ impl World {
     /// A frame goes out of the pod.
     pub(super) fn egress(&mut self, mut frame: Vec<u8>, mark: u32) {
         self.book.note(self.now, || format!("out {mark:x} {}", wire::words(&frame)));
+        let before = wire::tuple(&frame, true);
+        if mark == 0
+            && let Some(conn) = &before
+        {
+            self.watch.client_sends(conn, &frame);
+        }
         let verdict = self.kernel.egress(&mut frame, mark);
         self.book.note(self.now, || format!("    {verdict:?} {}", wire::words(&frame)));
         for (conn, reason) in std::mem::take(&mut self.kernel.given_up) {
             self.book.note(self.now, || format!("{conn} is reset: {}", reason.name()));
             self.why.entry(conn).or_insert(reason);
+            if reason == Reason::ResetLegDead {
+                self.check_silence(&conn);
+            }
         }
         match verdict {
-            Verdict::Pass | Verdict::Out => self.carry(0, frame),
+            Verdict::Pass | Verdict::Out => {
+                let strict = self.weather.is_clear();
+                if let Some(leg) = wire::tuple(&frame, true)
+                    && let Err(why) = self.watch.backend_gets(&leg, &frame, strict)
+                {
+                    let text = format!("{leg} gets what it must not: {why}; {}", wire::words(&frame));
+                    self.book.violation(self.now, &text);
+                }
+                self.carry(0, frame);
+            }
             Verdict::Up => {
                 self.hosts[0].receive(frame);
                 self.wake_at(0, self.now + 1);
@@ -236,17 +262,37 @@ impl World {
         self.look_at_ring();
     }
 
+    /// Whoever is given up as dead has been silent.
+    fn check_silence(&mut self, conn: &Tuple) {
+        let Some(c) = self.kernel.maps.connections.get(conn) else { return };
+        let leg = leg_tuple(conn, &c.legs[usize::from(c.now.owner)]);
+        let silent = self.now - self.heard.get(&leg).copied().unwrap_or_default();
+        if silent + TICK < DEAD_AFTER_NS {
+            let text = format!("{conn} is reset because {leg} is dead, which has spoken {} ms ago", silent / MILLI);
+            self.book.violation(self.now, &text);
+        }
+    }
+
     /// A frame comes to the pod.
     fn to_pod(&mut self, mut frame: Vec<u8>) {
+        let mut p = Packet::default();
+        if packet::parse(&frame, &mut p) {
+            self.heard.insert(packet::inbound(&p), self.now);
+            self.watch.backend_sends(&packet::inbound(&p), &frame);
+        }
         self.book.note(self.now, || format!("in  {}", wire::words(&frame)));
         let verdict = self.kernel.ingress(&mut frame);
         self.book.note(self.now, || format!("    {verdict:?} {}", wire::words(&frame)));
         match verdict {
             Verdict::Pass => {
-                let mut p = Packet::default();
-                if packet::parse(&frame, &mut p) {
-                    let tuple = packet::inbound(&p);
-                    self.note_dial(&tuple, &p, &mut frame);
+                let leg = packet::inbound(&p);
+                self.note_dial(&leg, &p, &mut frame);
+                let strict = self.weather.is_clear();
+                if let Some(conn) = wire::tuple(&frame, false)
+                    && let Err(why) = self.watch.client_gets(&conn, &leg, &frame, strict)
+                {
+                    let text = format!("the client gets what it must not: {why}; {}", wire::words(&frame));
+                    self.book.violation(self.now, &text);
                 }
                 self.hosts[0].receive(frame);
                 self.drive(0);
@@ -269,9 +315,11 @@ impl World {
         }
     }
 
-    /// The service's address.
+    /// The servers' addresses, by their numbers.
     #[must_use]
-    pub fn has_machine(&self, address: SocketAddr) -> bool {
-        self.addresses.contains_key(&address.ip())
+    pub fn addresses_of_servers(&self) -> Vec<IpAddr> {
+        let mut all: Vec<_> = self.addresses.iter().filter(|(_, host)| **host != 0).collect();
+        all.sort_by_key(|(_, host)| **host);
+        all.into_iter().map(|(ip, _)| *ip).collect()
     }
 }

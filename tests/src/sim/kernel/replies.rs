@@ -118,7 +118,7 @@ impl Kernel {
     pub(super) fn passed(&mut self, conn: &Tuple) {
         let w = &self.incoming;
         if let Some(c) = self.maps.connections.get_mut(conn) {
-            c.resp.next = c.resp.next.max(w.end);
+            c.resp.next = c.resp.passed(w.start, w.end);
             if w.packet.flags & flag::ACK != 0 {
                 c.resp.acked = c.resp.acked.max(seq::extend(c.resp.acked, w.ack));
             }
