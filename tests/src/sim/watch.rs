@@ -169,6 +169,7 @@ impl Watch {
         let Some(seen) = read(frame) else { return };
         let (sent, _) = self.backend.entry(*leg).or_default();
         match sent {
+            Some(sent) if seen.syn && sent.first == seen.seq => {}
             // A port that is used again.
             _ if seen.syn => *sent = Some(Flow::new(&seen, *leg)),
             Some(sent) => _ = sent.take(&seen, *leg, false),
@@ -183,11 +184,15 @@ impl Watch {
     pub fn backend_gets(&mut self, leg: &Tuple, frame: &[u8], strict: bool) -> Result<(), String> {
         let Some(seen) = read(frame) else { return Ok(()) };
         self.segments += 1;
+        let known = self.backend.get_mut(leg);
         if seen.syn {
-            self.backend.insert(*leg, (None, Some(Flow::new(&seen, *leg))));
+            let again = known.is_some_and(|(_, got)| got.is_some_and(|got| got.first == seen.seq));
+            if !again {
+                self.backend.insert(*leg, (None, Some(Flow::new(&seen, *leg))));
+            }
             return Ok(());
         }
-        let Some((sent, got)) = self.backend.get_mut(leg) else { return Ok(()) };
+        let Some((sent, got)) = known else { return Ok(()) };
         if let Some(sent) = sent {
             sent.acknowledged(&seen)?;
         }

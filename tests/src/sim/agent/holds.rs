@@ -100,10 +100,10 @@ impl World {
         self.egress(frame, MARK_REPLAY);
     }
 
-    /// Sends the head again. Returns whether the hold is over.
+    /// Sends the head again, unless it has gone on by another way. Returns whether the hold is over.
     fn retry(&mut self, event: &Event) -> bool {
         let head = self.agent.holds.get(&event.conn).filter(|h| h.is_of(event)).map(|h| h.head.clone());
-        let Some(head) = head else { return true };
+        let Some(head) = head.filter(|_| self.still(event)) else { return true };
         self.again(event, head);
         !self.still(event)
     }
