@@ -191,12 +191,12 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
         _ => Want::Fail,
     };
     // SAFETY: a map value; refs change in `egress::switch` alone, and what is decided is checked at commit.
-    let (legs, known) = unsafe { (&(*c).legs, (*c).server.mss != 0) };
+    let (legs, known, isn) = unsafe { (&(*c).legs, (*c).server.mss != 0, (*c).isn) };
     let mut slot = conn::slot_of(legs, want);
     // The original leg of a connection that was never diverted has no record, and needs none.
     if (slot as usize) < SLOTS
         && out.state.flags & CONN_DIVERTED != 0
-        && !legs::usable(&out.key.conn, &legs[slot as usize & (SLOTS - 1)])
+        && !legs::usable(&out.key.conn, isn, &legs[slot as usize & (SLOTS - 1)])
     {
         slot = SLOTS as u32;
     }

@@ -32,8 +32,8 @@ pub fn forward(skb: *mut __sk_buff, out: &mut Out, c: *mut Connection) -> i32 {
     let r = unsafe { &(*c).legs[out.slot as usize & (SLOTS - 1)] };
     out.leg = legs::tuple(&out.key.conn, r);
     let Some(leg) = LEGS.get_ptr(&out.leg) else { return GONE };
-    // SAFETY: a map value, one byte.
-    if unsafe { (*leg).state } == STATE_DEAD {
+    // SAFETY: map values, single fields. What has ended may have left its tuple to a leg of another connection.
+    if unsafe { (*leg).state == STATE_DEAD || (*leg).isn != (*c).isn } {
         return GONE;
     }
     if options::fit_options(skb, &raw const out.packet, leg, 0) == 0 {

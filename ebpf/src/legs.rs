@@ -30,9 +30,9 @@ pub unsafe fn enter(leg: *mut Leg, state: u8) {
     unsafe { (&raw mut (*leg).state).write_volatile(state) };
 }
 
-/// Whether the leg exists and may serve a further exchange: not given up by egress, not closed by its backend.
+/// Whether the leg exists, is this connection's, and may serve a further exchange: not given up by egress, not closed by its backend.
 #[inline(always)]
-pub fn usable(conn: &Tuple, r: &LegRef) -> bool {
-    // SAFETY: a map value; bytes that are written by one side each.
-    find(conn, r).is_some_and(|l| unsafe { (*l).state != STATE_DEAD && (*l).closed == 0 })
+pub fn usable(conn: &Tuple, isn: u32, r: &LegRef) -> bool {
+    // SAFETY: a map value; fields that do not change, and bytes that are written by one side each.
+    find(conn, r).is_some_and(|l| unsafe { (*l).serves(conn, isn) && (*l).state != STATE_DEAD && (*l).closed == 0 })
 }

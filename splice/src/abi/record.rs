@@ -370,6 +370,19 @@ pub struct Leg {
     pub ts_echo: u32,
 }
 
+impl Leg {
+    /// Whether it serves this connection, whose SYN had this number. A [`LegRef`] outlives its leg, and the leg's tuple may be
+    /// another's by then: a port that has rested is used again.
+    #[inline(always)]
+    #[must_use]
+    pub const fn serves(&self, conn: &Tuple, isn: u32) -> bool {
+        let (is, to) = (&self.conn.remote.0, &conn.remote.0);
+        let differs = (is[0] ^ to[0]) | (is[1] ^ to[1]) | (is[2] ^ to[2]) | (is[3] ^ to[3]) | (self.isn ^ isn);
+        let ports = (self.conn.local_port ^ conn.local_port) | (self.conn.remote_port ^ conn.remote_port);
+        differs == 0 && ports == 0
+    }
+}
+
 /// The leg stands in `legs`, the held head may go on.
 pub const DIAL_READY: u32 = 1;
 /// There will be no leg: reset the client.
