@@ -101,8 +101,8 @@ impl Maps {
         self.legs.get_mut(&leg_tuple(conn, r))
     }
 
-    fn usable(&self, conn: &Tuple, r: &LegRef) -> bool {
-        self.leg(conn, r).is_some_and(|l| l.state != STATE_DEAD && l.closed == 0)
+    fn usable(&self, conn: &Tuple, isn: u32, r: &LegRef) -> bool {
+        self.leg(conn, r).is_some_and(|l| l.serves(conn, isn) && l.state != STATE_DEAD && l.closed == 0)
     }
 
     /// False: no room.

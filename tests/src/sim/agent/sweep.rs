@@ -17,7 +17,8 @@ impl World {
         let Some(c) = self.kernel.maps.connections.get(conn).copied() else { return };
         for r in c.legs.iter().filter(|r| Kernel::is_leg(r)) {
             let tuple = leg_tuple(conn, r);
-            let Some(leg) = self.kernel.maps.legs.get(&tuple).copied() else { continue };
+            let leg = self.kernel.maps.legs.get(&tuple).copied().filter(|leg| leg.serves(conn, c.isn));
+            let Some(leg) = leg else { continue };
             if let Some(why) = ended::leg(Some(&c), &tuple, &leg, self.now, PARKED_IDLE) {
                 self.end_leg(&tuple, &leg, why);
             }
@@ -57,7 +58,7 @@ impl World {
     fn forget(&mut self, conn: &Tuple, c: &Connection, heard: bool) {
         for r in c.legs.iter().filter(|r| Kernel::is_leg(r)) {
             let tuple = leg_tuple(conn, r);
-            let leg = self.kernel.maps.legs.get(&tuple).copied().filter(|leg| leg.isn == c.isn);
+            let leg = self.kernel.maps.legs.get(&tuple).copied().filter(|leg| leg.serves(conn, c.isn));
             let Some(leg) = leg else { continue };
             if c.now.owner == leg.slot && heard {
                 self.kernel.maps.legs.remove(&tuple);

@@ -338,9 +338,9 @@ impl Kernel {
         }
         let conn = self.out.conn;
         let slot = self.out.slot as usize & (SLOTS - 1);
-        let r = self.maps.connections.get(&conn)?.legs[slot];
-        let tuple = leg_tuple(&conn, &r);
-        let leg = self.maps.legs.get(&tuple).filter(|leg| leg.state != STATE_DEAD)?;
+        let c = self.maps.connections.get(&conn)?;
+        let tuple = leg_tuple(&conn, &c.legs[slot]);
+        let leg = self.maps.legs.get(&tuple).filter(|leg| leg.state != STATE_DEAD && leg.isn == c.isn)?;
         let p = &self.out.packet;
         packet::fit(frame, p, leg, false);
         let mut numbers = seq::to_leg(leg, Numbers { seq: p.seq, ack: p.ack });
