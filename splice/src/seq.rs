@@ -95,6 +95,10 @@ pub const fn park_stamps(leg: &Leg, ecr: u32) -> u32 {
     later(ecr.wrapping_sub(leg.ts_in), leg.ts_nxt)
 }
 
+/// How much older than it seems a connection may be: the clock that ages are taken by is that of the last timer tick, and the least
+/// often a kernel ticks is 100 times a second (`CONFIG_HZ`).
+const TICK_NS: u64 = 10_000_000;
+
 /// Takes them up again, in a segment that echoes `ecr` (C's). Returns the leg's new `ts_in`.
 ///
 /// The client takes nothing older than what it has seen (PAWS, RFC 7323 5). That may be more than `ecr`: an acknowledgement of
@@ -103,7 +107,7 @@ pub const fn park_stamps(leg: &Leg, ecr: u32) -> u32 {
 #[inline(always)]
 #[must_use]
 pub const fn resume_stamps(leg: &Leg, ecr: u32, age: u64) -> u32 {
-    let ticks = age / 1000 + 2;
+    let ticks = age.saturating_add(TICK_NS) / 1000 + 2;
     // A step must stay below 2^31, or it is one backwards.
     let ticks = if ticks > 1 << 30 { 1 << 30 } else { ticks as u32 };
     ecr.wrapping_add(ticks).wrapping_sub(leg.ts_nxt)
