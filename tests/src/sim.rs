@@ -1,6 +1,7 @@
 //! A world in virtual time: real TCP stacks, a network that loses, reorders and duplicates, and between them the decisions of
 //! `sidetrack_splice` with the agent's part, as events and answers with delays.
 
+pub mod acts;
 pub mod agent;
 pub mod book;
 pub mod client;

@@ -1,12 +1,12 @@
 //! What a run is made of, and how it is judged.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use sidetrack_splice::table::{Route, RouteTable, Service, To};
+use sidetrack_splice::abi::reason::Reason;
 
 use super::{
-    agent::Routes,
-    book::{Book, Failure, Side},
+    acts::{Act, routes},
+    book::{Book, Failure},
     client::Client,
     host::{Host, MSS_MAX, MICRO, MILLI, Nanos, SECOND, Spec},
     mix::Mix,
@@ -17,10 +17,10 @@ use super::{
 };
 
 /// How many forks there are.
-const FORKS: usize = 3;
+pub(super) const FORKS: usize = 3;
 /// Keys: as many as forks, one that leads to two of them, and one that leads nowhere.
-const KEYS: usize = FORKS + 2;
-const PORT: u16 = 80;
+pub(super) const KEYS: usize = FORKS + 2;
+pub(super) const PORT: u16 = 80;
 
 /// A kind of run.
 #[derive(Clone, Debug)]
@@ -41,31 +41,6 @@ pub struct Scenario {
     pub pace: (Nanos, Nanos),
     /// Failures that may be.
     pub permitted: Vec<Failure>,
-}
-
-/// What may happen in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// The agent is killed.
-    KillAgent,
-    /// Another starts, if there is none.
-    StartAgent,
-    /// A fork is cut off, without a word.
-    CutOff,
-    /// A fork takes no connections any more.
-    Refuse,
-    /// A fork resets all its connections.
-    Reset,
-    /// Every fork is there again, and works.
-    Mend,
-    /// The baseline resets all its connections.
-    ResetBaseline,
-    /// The routes change: keys lead elsewhere, nowhere, or are refused.
-    Reroute,
-    /// The routes are as at the start.
-    Restore,
-    /// The client's connections are gone, without a word.
-    Vanish,
 }
 
 impl Scenario {
@@ -101,6 +76,104 @@ impl Scenario {
             pace: (SECOND, SECOND),
             permitted: Vec::new(),
         }
+    }
+
+    /// A network that loses, reorders and duplicates.
+    #[must_use]
+    pub fn storm() -> Self {
+        let permitted = resets(&[
+            Reason::ResetLegDead,
+            Reason::ResetSticky,
+            Reason::ResetUnreachable,
+            Reason::ResetNotSwitchable,
+        ]);
+        Self { weather: Weather::storm(), permitted, ..Self::calm() }
+    }
+
+    /// Few and long bodies in both directions, in a network that loses.
+    #[must_use]
+    pub fn freight() -> Self {
+        let mut it = Self::storm();
+        it.weather = Weather { loss: 20_000, reorder: 0, duplicate: 0, ..it.weather };
+        it.mix.longest = 400_000;
+        it.mix.long = 500_000;
+        it.mix.pipelines = 0;
+        it.exchanges = 60;
+        it
+    }
+
+    /// Pools that are idle for minutes, and servers that close what is idle.
+    #[must_use]
+    pub fn idle() -> Self {
+        let mut it = Self::calm();
+        it.mix.idles = 300_000;
+        it.mix.idle = (SECOND, 400 * SECOND);
+        it.mix.per_connection = (1, 60);
+        it.manners.idle_close = Some(75 * SECOND);
+        // The server's FIN meets the request.
+        it.permitted = vec![Failure::Closed];
+        it
+    }
+
+    /// Agents that die, and others that start.
+    #[must_use]
+    pub fn agents() -> Self {
+        let acts = vec![Act::KillAgent, Act::StartAgent, Act::StartAgent];
+        Self { acts, pace: (SECOND / 10, 3 * SECOND), ..Self::calm() }
+    }
+
+    /// Forks that are cut off, refuse, reset.
+    #[must_use]
+    pub fn forks() -> Self {
+        let acts = vec![Act::CutOff, Act::Refuse, Act::Reset, Act::Mend, Act::Mend];
+        let mut permitted = resets(&[
+            Reason::ResetLegDead,
+            Reason::ResetUnreachable,
+            Reason::ResetNotSwitchable,
+            Reason::ResetLegGone,
+            Reason::ResetSticky,
+        ]);
+        // A fork that has got the whole request is cut off before it answers: nobody can know.
+        permitted.extend([Failure::ByServer, Failure::TimedOut]);
+        let mut it = Self { acts, pace: (SECOND / 10, 3 * SECOND), permitted, ..Self::calm() };
+        it.mix.may_time_out = true;
+        it
+    }
+
+    /// Routes that change, again and again.
+    #[must_use]
+    pub fn rerouted() -> Self {
+        let acts = vec![Act::Reroute, Act::Reroute, Act::Restore];
+        let permitted = resets(&[Reason::ResetRouteFail]);
+        Self { acts, pace: (SECOND / 100, SECOND), permitted, ..Self::calm() }
+    }
+
+    /// All of it at once.
+    #[must_use]
+    pub fn everything() -> Self {
+        let mut it = Self::storm();
+        it.acts = vec![
+            Act::KillAgent,
+            Act::StartAgent,
+            Act::StartAgent,
+            Act::CutOff,
+            Act::Refuse,
+            Act::Reset,
+            Act::ResetBaseline,
+            Act::Mend,
+            Act::Mend,
+            Act::Reroute,
+            Act::Restore,
+            Act::Vanish,
+        ];
+        it.pace = (SECOND / 20, 4 * SECOND);
+        it.mix.idles = 20_000;
+        it.mix.idle = (SECOND, 100 * SECOND);
+        it.mix.may_time_out = true;
+        it.manners.idle_close = Some(75 * SECOND);
+        it.permitted.extend(resets(&[Reason::ResetRouteFail, Reason::ResetLegGone]));
+        it.permitted.extend([Failure::ByServer, Failure::Closed, Failure::TimedOut, Failure::NoConnection]);
+        it
     }
 
     /// Builds the world of a seed.
@@ -182,75 +255,8 @@ impl Scenario {
         }
         Err(format!("seed {seed}: {}\n{}", world.book.violations.join("\n"), world.book.log()))
     }
-
-    fn act(&self, world: &mut World, act: Act) {
-        world.book.note(world.now, || format!("{act:?}"));
-        let fork = 1 + world.rng.below(FORKS as u64) as usize;
-        match act {
-            Act::KillAgent => world.kill_agent(),
-            Act::StartAgent => world.start_agent(),
-            Act::CutOff => world.hosts[fork + 1].dead = true,
-            Act::Refuse => world.servers[fork].manners.refuses = true,
-            Act::Reset | Act::ResetBaseline => {
-                let server = if act == Act::Reset { fork } else { 0 };
-                world.servers[server].reset_all(&mut world.hosts[server + 1]);
-                world.wake_at(server + 1, world.now + 1);
-            }
-            Act::Mend => {
-                for server in 1..=FORKS {
-                    world.hosts[server + 1].dead = false;
-                    world.servers[server].manners = self.manners;
-                    world.wake_at(server + 1, world.now + 1);
-                }
-            }
-            Act::Reroute | Act::Restore => {
-                let addresses = world.addresses_of_servers();
-                let table = routes(&mut world.rng, &addresses, act == Act::Reroute);
-                world.program(table);
-            }
-            Act::Vanish => world.client.vanish(world.now, &mut world.hosts[0], &mut world.book),
-        }
-    }
 }
 
-/// Each key to its fork, one to two of them, and one nowhere; or some of them elsewhere.
-fn routes(rng: &mut Rng, addresses: &[IpAddr], anew: bool) -> Routes {
-    let at = |server: usize| SocketAddr::from((addresses[server], PORT));
-    let mut all = Vec::new();
-    let mut leads = Vec::new();
-    for key in 0..KEYS {
-        let home: Vec<usize> = match key {
-            _ if key < FORKS => vec![key + 1],
-            FORKS => vec![1, 2],
-            _ => Vec::new(),
-        };
-        let other = 1 + rng.below(FORKS as u64) as usize;
-        let to = match rng.below(6) {
-            0 if anew => Some(vec![other]),
-            1 if anew => Some(Vec::new()),
-            2 if anew => None,
-            _ => Some(home),
-        };
-        let sides: Vec<Side> = to.iter().flatten().map(|server| Side::Server(*server)).collect();
-        leads.push(match &to {
-            None => vec![Side::Refused],
-            Some(servers) if servers.is_empty() => vec![Side::Server(0)],
-            Some(_) => sides,
-        });
-        let to = match to {
-            None => To::Fail { reason: "not ready".to_owned() },
-            Some(servers) if servers.is_empty() => continue,
-            Some(servers) => To::Fork { endpoints: servers.into_iter().map(at).collect() },
-        };
-        all.push(Route { key: format!("pr-{key}"), to });
-    }
-    let service = Service { name: "shop/service".to_owned(), addresses: vec![at(0)], routes: all };
-    let table = RouteTable::new(vec![service]).expect("a valid table");
-    Routes { table, leads }
-}
-
-/// How long a run has taken, in virtual seconds.
-#[must_use]
-pub const fn seconds(now: Nanos) -> u64 {
-    (now - START) / SECOND
+fn resets(reasons: &[Reason]) -> Vec<Failure> {
+    reasons.iter().map(|reason| Failure::Reset(reason.name())).collect()
 }

@@ -244,7 +244,7 @@ impl World {
         }
         match verdict {
             Verdict::Pass | Verdict::Out => {
-                let strict = self.weather.is_clear();
+                let strict = self.weather.is_clear() && self.agent.epoch == 0;
                 if let Some(leg) = wire::tuple(&frame, true)
                     && let Err(why) = self.watch.backend_gets(&leg, &frame, strict)
                 {
@@ -287,7 +287,7 @@ impl World {
             Verdict::Pass => {
                 let leg = packet::inbound(&p);
                 self.note_dial(&leg, &p, &mut frame);
-                let strict = self.weather.is_clear();
+                let strict = self.weather.is_clear() && self.agent.epoch == 0;
                 if let Some(conn) = wire::tuple(&frame, false)
                     && let Err(why) = self.watch.client_gets(&conn, &leg, &frame, strict)
                 {
