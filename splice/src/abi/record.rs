@@ -303,7 +303,7 @@ pub struct RespState {
     pub next: u64,
     /// Highest position of the client's stream that the owner has acknowledged. It only grows.
     pub acked: u64,
-    /// Nanoseconds when the owner was last heard of, if it is another leg than the original.
+    /// Nanoseconds when the owner was last heard of, once the connection was diverted.
     pub heard: u64,
 }
 
