@@ -33,8 +33,6 @@ pub enum Act {
     Reroute,
     /// The routes are as at the start.
     Restore,
-    /// The client's connections are gone, without a word.
-    Vanish,
 }
 
 impl Scenario {
@@ -64,7 +62,6 @@ impl Scenario {
                 let table = routes(&mut world.rng, &addresses, act == Act::Reroute);
                 world.program(table);
             }
-            Act::Vanish => world.client.vanish(world.now, &mut world.hosts[0], &mut world.book),
         }
     }
 }

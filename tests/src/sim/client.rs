@@ -82,16 +82,6 @@ impl Client {
         open || self.ending.iter().any(|h| host.tcp(*h).local_endpoint().is_some_and(|e| e.port == port))
     }
 
-    /// Its connections vanish: nobody is told.
-    pub fn vanish(&mut self, now: Nanos, host: &mut Host, book: &mut Book) {
-        for conn in self.pool.iter_mut().filter_map(Option::take) {
-            host.sockets.remove(conn.handle);
-            for pending in conn.pending {
-                book.fail(now, pending.id, Failure::TimedOut);
-            }
-        }
-    }
-
     /// Does what there is to do. Returns when there is something to do again.
     pub fn step(
         &mut self,

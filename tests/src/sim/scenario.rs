@@ -94,11 +94,13 @@ impl Scenario {
     #[must_use]
     pub fn freight() -> Self {
         let mut it = Self::storm();
-        it.weather = Weather { loss: 20_000, reorder: 0, duplicate: 0, ..it.weather };
+        it.weather = Weather { loss: 4_000, reorder: 0, duplicate: 0, ..it.weather };
         it.mix.longest = 400_000;
         it.mix.long = 500_000;
         it.mix.pipelines = 0;
-        it.exchanges = 60;
+        it.exchanges = 100;
+        // Behind a lost segment of a chunked answer, all of a window comes again, after a time-out.
+        it.mix.patience = 600 * SECOND;
         it
     }
 
@@ -164,7 +166,6 @@ impl Scenario {
             Act::Mend,
             Act::Reroute,
             Act::Restore,
-            Act::Vanish,
         ];
         it.pace = (SECOND / 20, 4 * SECOND);
         it.mix.idles = 20_000;

@@ -170,9 +170,7 @@ impl Kernel {
         w.end = w.start + u64::from(p.len);
         w.ack = numbers.ack;
         w.again = true;
-        if l.moved != 0 {
-            c.resp.heard = now;
-        }
+        c.resp.heard = now;
         let place = c.resp.place(w.start, w.end);
         if p.flags & flag::RST != 0 {
             return self.reset_by_owner();
