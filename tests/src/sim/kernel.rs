@@ -90,7 +90,17 @@ impl Maps {
             ("heads", self.heads.len()),
         ];
         let left = sizes.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{n} in {name}"));
-        left.collect::<Vec<_>>().join(", ")
+        let mut text = left.collect::<Vec<_>>().join(", ");
+        for (conn, c) in &self.connections {
+            use std::fmt::Write as _;
+            let (now, resp) = (&c.now, &c.resp);
+            let _ = write!(
+                text,
+                "; {conn}: phase {} flags {:#x} owner {}, asked {} answered {}, response flags {:#x}",
+                now.phase, now.flags, now.owner, now.asked, resp.answered, resp.flags
+            );
+        }
+        text
     }
 
     fn leg(&self, conn: &Tuple, r: &LegRef) -> Option<&Leg> {

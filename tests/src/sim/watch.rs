@@ -164,6 +164,12 @@ impl Watch {
         Ok(())
     }
 
+    /// The next number that a client expects.
+    #[must_use]
+    pub fn next_of_client(&self, conn: &Tuple) -> Option<u32> {
+        self.client.get(conn)?.1.map(|got| got.next)
+    }
+
     /// A backend's segment comes to the pod.
     pub fn backend_sends(&mut self, leg: &Tuple, frame: &[u8]) {
         let Some(seen) = read(frame) else { return };

@@ -10,7 +10,7 @@ use sidetrack_splice::{
     abi::{MARK_DIAL, MARK_DIAL_STAMPED, addr::Tuple, reason::Reason},
     carrier,
     conn::DEAD_AFTER_NS,
-    packet::Packet,
+    packet::{Packet, flag},
 };
 
 use super::{
@@ -273,6 +273,16 @@ impl World {
         }
     }
 
+    /// What a client answers to a reset without the exact next number (RFC 5961, section 3.2); its stack would believe it.
+    fn challenge(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let mut p = Packet::default();
+        if !packet::parse(frame, &mut p) || p.flags & flag::RST == 0 || p.flags & flag::ACK == 0 {
+            return None;
+        }
+        let next = self.watch.next_of_client(&packet::inbound(&p)).filter(|next| *next != p.seq)?;
+        Some(packet::answer(frame, &p, p.ack, next, flag::ACK))
+    }
+
     /// A frame comes to the pod.
     fn to_pod(&mut self, mut frame: Vec<u8>) {
         let mut p = Packet::default();
@@ -293,6 +303,9 @@ impl World {
                 {
                     let text = format!("the client gets what it must not: {why}; {}", wire::words(&frame));
                     self.book.violation(self.now, &text);
+                }
+                if let Some(challenge) = self.challenge(&frame) {
+                    return self.egress(challenge, 0);
                 }
                 self.hosts[0].receive(frame);
                 self.drive(0);

@@ -205,6 +205,14 @@ fn turn(frame: &mut Vec<u8>, p: &Packet, seq: u32, ack: u32, flags: u8) {
     frame[..12].copy_from_slice(&macs);
 }
 
+/// A bare segment in the other direction.
+#[must_use]
+pub fn answer(frame: &[u8], p: &Packet, seq: u32, ack: u32, flags: u8) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    turn(&mut frame, p, seq, ack, flags);
+    frame
+}
+
 impl Kernel {
     /// The packet in hand becomes a reset for its client.
     pub(super) fn reset_client(&self, frame: &mut Vec<u8>) -> Verdict {
