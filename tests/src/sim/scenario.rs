@@ -211,6 +211,8 @@ impl Scenario {
         let all: Vec<IpAddr> = all.into_iter().skip(1).flatten().collect();
         let mut world = World::new(hosts, servers, client, self.weather, rng);
         world.book = Book::new(verbose);
+        let harmless = |act: &Act| matches!(act, Act::Reroute | Act::Restore);
+        world.strict = self.weather.is_clear() && self.acts.iter().all(harmless);
         world.start_agent();
         world.program(routes(&mut world.rng.clone(), &all, false));
         world
@@ -237,6 +239,7 @@ impl Scenario {
             }
         }
         // All is well again, and what has ended is forgotten.
+        world.strict = false;
         world.weather = Weather::clear();
         self.act(&mut world, Act::Mend);
         self.act(&mut world, Act::StartAgent);

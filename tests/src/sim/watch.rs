@@ -66,13 +66,15 @@ struct Flow {
     past: Option<u32>,
     /// The latest that was seen.
     latest: Option<u32>,
+    /// What it has last acknowledged of the other direction.
+    ack: Option<u32>,
     /// Who speaks.
     by: Tuple,
 }
 
 impl Flow {
     const fn new(seen: &Seen, by: Tuple) -> Self {
-        Self { first: seen.seq, most: seen.end, next: seen.end, recent: None, past: None, latest: None, by }
+        Self { first: seen.seq, most: seen.end, next: seen.end, recent: None, past: None, latest: None, ack: seen.ack, by }
     }
 
     /// Takes a segment in. `strict`: none is lost or overtaken on its way to here.
@@ -81,7 +83,7 @@ impl Flow {
             self.by = by;
             self.past = self.latest;
         }
-        let new = before(self.most, seen.end);
+        let new = seen.end != seen.seq && before(self.most, seen.end);
         if let Some((val, _)) = seen.stamps {
             if new && seen.payload && self.past.is_some_and(|past| before(val, past)) {
                 return Err(format!("its clock says {val}, and {} was said before the owner changed", self.past.unwrap_or(0)));
@@ -97,6 +99,7 @@ impl Flow {
                 self.latest = Some(val);
             }
         }
+        self.ack = seen.ack.or(self.ack);
         if new {
             self.most = seen.end;
         }
@@ -164,10 +167,11 @@ impl Watch {
         Ok(())
     }
 
-    /// The next number that a client expects.
+    /// The number behind all that a client has got, and what it has last acknowledged.
     #[must_use]
-    pub fn next_of_client(&self, conn: &Tuple) -> Option<u32> {
-        self.client.get(conn)?.1.map(|got| got.next)
+    pub fn got_by_client(&self, conn: &Tuple) -> Option<(u32, u32)> {
+        let (sent, got) = self.client.get(conn)?;
+        Some((got.as_ref()?.most, sent.ack?))
     }
 
     /// A backend's segment comes to the pod.
