@@ -164,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_seems_to_be_of_no_age_may_be_a_tick_old() {
+        let leg = Leg { ts_nxt: 7, ..Leg::default() };
+        let leg = Leg { ts_in: resume_stamps(&leg, 1000, 0), ..leg };
+        // The client has seen what its baseline has sent 9 ms behind the time that it has echoed, by a clock of microseconds.
+        let first = stamps_to_client(&leg, Stamps { val: 7, ecr: 0 }).val;
+        assert!(first > 1000 + 9000, "{first}");
+    }
+
+    #[test]
     fn a_window_never_exceeds_its_field() {
         assert_eq!(window(0xffff, 3), 0xffff);
         assert_eq!(window(0x100, -4), 0x10);
