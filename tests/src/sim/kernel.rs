@@ -15,7 +15,7 @@ mod replies;
 mod requests;
 mod scan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sidetrack_splice::{
     abi::{
@@ -79,28 +79,22 @@ impl Maps {
         self.filter[at as usize] |= mask;
     }
 
-    /// What is left of connections, as a text; empty if nothing is.
+    /// What is left of connections but for these, as a text; empty if nothing is.
     #[must_use]
-    pub fn leftovers(&self) -> String {
-        let sizes = [
-            ("connections", self.connections.len()),
-            ("legs", self.legs.len()),
-            ("handshakes", self.handshakes.len()),
-            ("dials", self.dials.len()),
-            ("heads", self.heads.len()),
-        ];
-        let left = sizes.iter().filter(|(_, n)| *n != 0).map(|(name, n)| format!("{n} in {name}"));
-        let mut text = left.collect::<Vec<_>>().join(", ");
-        for (conn, c) in &self.connections {
-            use std::fmt::Write as _;
+    pub fn leftovers(&self, but: &BTreeSet<Tuple>) -> String {
+        let mut left = Vec::new();
+        for (conn, c) in self.connections.iter().filter(|(conn, _)| !but.contains(conn)) {
             let (now, resp) = (&c.now, &c.resp);
-            let _ = write!(
-                text,
-                "; {conn}: phase {} flags {:#x} owner {}, asked {} answered {}, response flags {:#x}",
+            left.push(format!(
+                "connection {conn} (phase {}, flags {:#x}, owner {}, asked {}, answered {}, response flags {:#x})",
                 now.phase, now.flags, now.owner, now.asked, resp.answered, resp.flags
-            );
+            ));
         }
-        text
+        left.extend(self.legs.iter().filter(|(_, leg)| !but.contains(&leg.conn)).map(|(tuple, _)| format!("leg {tuple}")));
+        left.extend(self.handshakes.keys().map(|tuple| format!("handshake {tuple}")));
+        left.extend(self.dials.keys().map(|conn| format!("answer to {conn}")));
+        left.extend(self.heads.keys().filter(|(conn, _)| !but.contains(conn)).map(|(conn, _)| format!("head of {conn}")));
+        left.join(", ")
     }
 
     fn leg(&self, conn: &Tuple, r: &LegRef) -> Option<&Leg> {

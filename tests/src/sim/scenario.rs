@@ -244,9 +244,9 @@ impl Scenario {
         self.act(&mut world, Act::Mend);
         self.act(&mut world, Act::StartAgent);
         let until = world.now + 90 * 60 * SECOND;
-        while world.book.violations.is_empty() && !world.kernel.maps.leftovers().is_empty() {
+        while world.book.violations.is_empty() && !world.leftovers().is_empty() {
             if !world.step(until) {
-                let (now, left) = (world.now, world.kernel.maps.leftovers());
+                let (now, left) = (world.now, world.leftovers());
                 world.book.violation(now, &format!("what has ended is not forgotten: {left}"));
             }
         }

@@ -2,12 +2,17 @@
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     net::IpAddr,
 };
 
 use sidetrack_splice::{
-    abi::{MARK_DIAL, MARK_DIAL_STAMPED, addr::Tuple, reason::Reason},
+    abi::{
+        MARK_DIAL, MARK_DIAL_STAMPED,
+        addr::Tuple,
+        reason::Reason,
+        record::{PHASE_WATCH, RESP_RESET},
+    },
     carrier,
     conn::DEAD_AFTER_NS,
     packet::{Packet, flag},
@@ -91,6 +96,9 @@ pub struct World {
     why: BTreeMap<Tuple, Reason>,
     /// When a segment last came from the other side of a leg.
     heard: BTreeMap<Tuple, Nanos>,
+    /// Connections that a reset has ended behind a gap: its number was the client's next one, but not the next of all that was
+    /// passed on, so that the programs cannot tell it from a forged one. Their records stay until the ports are used again.
+    doubted: BTreeSet<Tuple>,
 }
 
 impl World {
@@ -123,6 +131,7 @@ impl World {
             wakes: vec![Nanos::MAX; count],
             why: BTreeMap::new(),
             heard: BTreeMap::new(),
+            doubted: BTreeSet::new(),
         };
         it.kernel.now = START;
         // Servers listen before anybody calls.
@@ -288,6 +297,21 @@ impl World {
         challenges.then(|| packet::answer(frame, &p, p.ack, acked, flag::ACK))
     }
 
+    /// Notes that the client has believed a reset which the programs have not.
+    fn doubt(&mut self, conn: Tuple) {
+        let c = self.kernel.maps.connections.get(&conn);
+        let open = c.is_some_and(|c| c.now.phase == PHASE_WATCH && c.resp.flags & RESP_RESET == 0);
+        if open && !self.client.has(&mut self.hosts[0], &conn) {
+            self.doubted.insert(conn);
+        }
+    }
+
+    /// What is left of connections that have ended, as a text; empty if nothing is.
+    #[must_use]
+    pub fn leftovers(&self) -> String {
+        self.kernel.maps.leftovers(&self.doubted)
+    }
+
     /// A frame comes to the pod.
     fn to_pod(&mut self, mut frame: Vec<u8>) {
         let mut p = Packet::default();
@@ -312,8 +336,12 @@ impl World {
                 if let Some(challenge) = self.challenge(&frame) {
                     return self.egress(challenge, 0);
                 }
+                let reset = wire::tuple(&frame, false).filter(|_| p.flags & flag::RST != 0);
                 self.hosts[0].receive(frame);
                 self.drive(0);
+                if let Some(conn) = reset {
+                    self.doubt(conn);
+                }
             }
             Verdict::Out => self.carry(0, frame),
             Verdict::Up | Verdict::Stolen | Verdict::Shot => {}
