@@ -37,13 +37,7 @@ pub fn older(at: u64, now: u64, than: Duration) -> bool {
 }
 
 /// Why a leg is to end, if it is.
-pub fn leg(
-    c: Option<&Connection>,
-    tuple: &Tuple,
-    leg: &Leg,
-    now: u64,
-    parked_idle: Duration,
-) -> Option<&'static str> {
+pub fn leg(c: Option<&Connection>, tuple: &Tuple, leg: &Leg, now: u64, parked_idle: Duration) -> Option<&'static str> {
     let Some(c) = c.filter(|c| c.isn == leg.isn) else {
         return older(leg.opened, now, UNCLAIMED).then_some("its connection is gone");
     };

@@ -184,7 +184,9 @@ impl Client {
                 (State::Closed, None) => Failure::NoConnection,
                 _ => Failure::Closed,
             };
-            book.note(now, || format!("client leaves {}: {state} {:?}, {} pending", conn.port, how, conn.pending.len()));
+            book.note(now, || {
+                format!("client leaves {}: {state} {:?}, {} pending", conn.port, how, conn.pending.len())
+            });
             for pending in &conn.pending {
                 book.fail(now, pending.id, how);
                 if late && !self.mix.may_time_out {
@@ -263,7 +265,8 @@ impl Conn {
     /// Takes in what the reader has. False: it is no answer.
     fn read(&mut self, now: Nanos, book: &mut Book) -> bool {
         loop {
-            let (to_head, code) = self.pending.front().map_or((false, 0), |p| (p.wish.method == "HEAD", p.wish.reply.code));
+            let (to_head, code) =
+                self.pending.front().map_or((false, 0), |p| (p.wish.method == "HEAD", p.wish.reply.code));
             let bodiless = |head: &Head| to_head || head.first.contains(" 1") || code == 204 || code == 304;
             match self.reader.next(bodiless) {
                 Ok(None) => return true,
@@ -307,8 +310,9 @@ impl Conn {
                 }
             }
             Item::Body(bytes) => {
-                let wrong =
-                    |(at, byte): &(usize, &u8)| **byte != http::byte(pending.id, side(pending.server), pending.got + at);
+                let wrong = |(at, byte): &(usize, &u8)| {
+                    **byte != http::byte(pending.id, side(pending.server), pending.got + at)
+                };
                 if let Some((at, _)) = bytes.iter().enumerate().find(wrong) {
                     let (id, at) = (pending.id, pending.got + at);
                     book.violation(now, &format!("byte {at} of the answer to {id} is wrong"));
@@ -326,7 +330,8 @@ impl Conn {
     fn end(&mut self, now: Nanos, book: &mut Book) {
         let Some(pending) = self.pending.pop_front() else { return };
         let reply = pending.wish.reply;
-        let bodiless = pending.wish.method == "HEAD" || matches!(reply.code, 204 | 304) || reply.framing == Framing::None;
+        let bodiless =
+            pending.wish.method == "HEAD" || matches!(reply.code, 204 | 304) || reply.framing == Framing::None;
         let len = if bodiless { 0 } else { reply.len };
         if pending.got != len {
             let (id, got) = (pending.id, pending.got);

@@ -124,7 +124,7 @@ impl Host {
     /// A machine that is switched on.
     #[must_use]
     pub fn new(spec: Spec, now: Nanos) -> Self {
-        let mut wire = Wire { rx: VecDeque::new(), tx: VecDeque::new(), };
+        let mut wire = Wire { rx: VecDeque::new(), tx: VecDeque::new() };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = spec.seed;
         let mut iface = Interface::new(config, &mut wire, at(now));

@@ -90,10 +90,14 @@ impl Maps {
                 now.phase, now.flags, now.owner, now.asked, resp.answered, resp.flags
             ));
         }
-        left.extend(self.legs.iter().filter(|(_, leg)| !but.contains(&leg.conn)).map(|(tuple, _)| format!("leg {tuple}")));
+        left.extend(
+            self.legs.iter().filter(|(_, leg)| !but.contains(&leg.conn)).map(|(tuple, _)| format!("leg {tuple}")),
+        );
         left.extend(self.handshakes.keys().map(|tuple| format!("handshake {tuple}")));
         left.extend(self.dials.keys().map(|conn| format!("answer to {conn}")));
-        left.extend(self.heads.keys().filter(|(conn, _)| !but.contains(conn)).map(|(conn, _)| format!("head of {conn}")));
+        left.extend(
+            self.heads.keys().filter(|(conn, _)| !but.contains(conn)).map(|(conn, _)| format!("head of {conn}")),
+        );
         left.join(", ")
     }
 

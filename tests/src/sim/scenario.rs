@@ -8,7 +8,7 @@ use super::{
     acts::{Act, routes},
     book::{Book, Failure},
     client::Client,
-    host::{Host, MSS_MAX, MICRO, MILLI, Nanos, SECOND, Spec},
+    host::{Host, MICRO, MILLI, MSS_MAX, Nanos, SECOND, Spec},
     mix::Mix,
     net::Weather,
     rng::Rng,
@@ -81,12 +81,8 @@ impl Scenario {
     /// A network that loses, reorders and duplicates.
     #[must_use]
     pub fn storm() -> Self {
-        let permitted = resets(&[
-            Reason::ResetLegDead,
-            Reason::ResetSticky,
-            Reason::ResetUnreachable,
-            Reason::ResetNotSwitchable,
-        ]);
+        let permitted =
+            resets(&[Reason::ResetLegDead, Reason::ResetSticky, Reason::ResetUnreachable, Reason::ResetNotSwitchable]);
         Self { weather: Weather::storm(), permitted, ..Self::calm() }
     }
 
@@ -203,8 +199,7 @@ impl Scenario {
             (Host::new(spec, START), addresses.clone())
         });
         let hosts: Vec<_> = hosts.collect();
-        let servers =
-            (0..=FORKS).map(|n| Server::new(n, (all[n + 1][0], PORT), self.manners)).collect();
+        let servers = (0..=FORKS).map(|n| Server::new(n, (all[n + 1][0], PORT), self.manners)).collect();
         // The routes are in force by then.
         let begin = START + SECOND;
         let client = Client::new(all[0][0], (service, PORT).into(), self.pool, self.exchanges, self.mix.clone(), begin);

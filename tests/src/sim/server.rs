@@ -80,8 +80,7 @@ impl Reply {
             fields.push("Connection: close\r\n".to_owned());
         }
         let head = http::head(&format!("HTTP/1.1 {} Said", self.code), &fields, 0);
-        let body =
-            if bodiless { Vec::new() } else { self.framing.wrap(&http::body(id, side(server), self.len)) };
+        let body = if bodiless { Vec::new() } else { self.framing.wrap(&http::body(id, side(server), self.len)) };
         (head, body)
     }
 }
@@ -209,7 +208,10 @@ impl Server {
         }
         if !conn.outbox.is_empty() {
             conn.last = now;
-            conn.outbox.write(now, |bytes| if socket.may_send() { socket.send_slice(bytes).unwrap_or(0) } else { bytes.len() });
+            conn.outbox.write(
+                now,
+                |bytes| if socket.may_send() { socket.send_slice(bytes).unwrap_or(0) } else { bytes.len() },
+            );
         }
         let done = conn.outbox.is_empty();
         let ended = conn.closing || !socket.may_recv() && !matches!(socket.state(), State::SynReceived);
@@ -263,7 +265,10 @@ impl Conn {
                     && exchange.body != got
                 {
                     let sent = exchange.body;
-                    book.violation(now, &format!("server {server}: the body of {id} has {got} bytes, {sent} were sent"));
+                    book.violation(
+                        now,
+                        &format!("server {server}: the body of {id} has {got} bytes, {sent} were sent"),
+                    );
                 }
                 let Some(reply) = head.field("x-reply").and_then(Reply::parse) else {
                     return book.violation(now, &format!("server {server}: request {id} does not say what it wants"));

@@ -74,7 +74,16 @@ struct Flow {
 
 impl Flow {
     const fn new(seen: &Seen, by: Tuple) -> Self {
-        Self { first: seen.seq, most: seen.end, next: seen.end, recent: None, past: None, latest: None, ack: seen.ack, by }
+        Self {
+            first: seen.seq,
+            most: seen.end,
+            next: seen.end,
+            recent: None,
+            past: None,
+            latest: None,
+            ack: seen.ack,
+            by,
+        }
     }
 
     /// Takes a segment in. `strict`: none is lost or overtaken on its way to here.
@@ -86,7 +95,10 @@ impl Flow {
         let new = seen.end != seen.seq && before(self.most, seen.end);
         if let Some((val, _)) = seen.stamps {
             if new && seen.payload && self.past.is_some_and(|past| before(val, past)) {
-                return Err(format!("its clock says {val}, and {} was said before the owner changed", self.past.unwrap_or(0)));
+                return Err(format!(
+                    "its clock says {val}, and {} was said before the owner changed",
+                    self.past.unwrap_or(0)
+                ));
             }
             let in_order = !before(self.next, seen.seq);
             if strict && new && in_order && self.recent.is_some_and(|recent| before(val, recent)) {

@@ -104,7 +104,13 @@ pub struct World {
 impl World {
     /// A world of these machines, each with its addresses; the first is the pod.
     #[must_use]
-    pub fn new(hosts: Vec<(Host, Vec<IpAddr>)>, servers: Vec<Server>, client: Client, weather: Weather, rng: Rng) -> Self {
+    pub fn new(
+        hosts: Vec<(Host, Vec<IpAddr>)>,
+        servers: Vec<Server>,
+        client: Client,
+        weather: Weather,
+        rng: Rng,
+    ) -> Self {
         let mut addresses = BTreeMap::new();
         let mut machines = Vec::new();
         for (number, (host, ips)) in hosts.into_iter().enumerate() {

@@ -179,8 +179,8 @@ impl World {
         self.kernel.maps.handshakes.remove(&tuple);
         let conn = self.kernel.maps.connections.get(&event.conn).copied();
         let leg = self.kernel.maps.legs.get(&tuple).copied();
-        let current = event.route == 0
-            || matches!(self.agent.targets.find(event.route, event.version), Lookup::Current(_));
+        let current =
+            event.route == 0 || matches!(self.agent.targets.find(event.route, event.version), Lookup::Current(_));
         let what = Over {
             conn: conn.as_ref(),
             isn: made.isn,

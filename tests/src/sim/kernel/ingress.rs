@@ -4,9 +4,7 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         reason::Reason,
-        record::{
-            CONN_DIVERTED, CONN_HELD, FRAMING_HEAD, Leg, RESP_FIN, RESP_RESET, STATE_DEAD, STATE_OWNER,
-        },
+        record::{CONN_DIVERTED, CONN_HELD, FRAMING_HEAD, Leg, RESP_FIN, RESP_RESET, STATE_DEAD, STATE_OWNER},
     },
     packet::{Edit, Packet, flag, ports},
     reply::Place,

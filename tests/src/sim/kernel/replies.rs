@@ -130,9 +130,7 @@ impl Kernel {
         let flags = self.maps.connections.get(conn).map_or(0, |c| c.now.flags);
         match leg {
             None => flags & (CONN_HELD | CONN_DIVERTED) == 0,
-            Some(leg) => {
-                flags & CONN_HELD == 0 && self.maps.legs.get(&leg).is_some_and(|leg| leg.state == STATE_OWNER)
-            }
+            Some(leg) => flags & CONN_HELD == 0 && self.maps.legs.get(&leg).is_some_and(|leg| leg.state == STATE_OWNER),
         }
     }
 }
