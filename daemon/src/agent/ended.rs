@@ -32,11 +32,13 @@ const SETTLED: Duration = Duration::from_mins(1);
 const ASKED_AGAIN: Duration = Duration::from_mins(10);
 
 /// Whether `at` lies further back than that. Both in nanoseconds.
+#[must_use]
 pub fn older(at: u64, now: u64, than: Duration) -> bool {
     u128::from(now.saturating_sub(at)) > than.as_nanos()
 }
 
 /// Why a leg is to end, if it is.
+#[must_use]
 pub fn leg(c: Option<&Connection>, tuple: &Tuple, leg: &Leg, now: u64, parked_idle: Duration) -> Option<&'static str> {
     let Some(c) = c.filter(|c| c.isn == leg.isn) else {
         return older(leg.opened, now, UNCLAIMED).then_some("its connection is gone");
@@ -72,6 +74,7 @@ pub fn leg(c: Option<&Connection>, tuple: &Tuple, leg: &Leg, now: u64, parked_id
 }
 
 /// Whether a connection is over, and its time as a tombstone too. `silent` is how long nothing of it has moved.
+#[must_use]
 pub fn connection(c: &Connection, now: u64, silent: Duration) -> bool {
     let resp = c.resp.flags;
     let ended = matches!(c.now.phase, PHASE_CLOSED | PHASE_RESET)
@@ -119,6 +122,7 @@ impl Evidence {
 
 /// Whether a connection's client has vanished without a word: silence alone says nothing, a pool may keep a connection for days, and
 /// no socket says nothing where none has been.
+#[must_use]
 pub fn vanished(client: Client, evidence: Evidence, silent: Duration) -> bool {
     client == Client::Gone && evidence == Evidence::Held && silent > VANISHED
 }

@@ -65,6 +65,7 @@ pub struct Over<'a> {
 }
 
 /// Whether a connection is over for the client, and how.
+#[must_use]
 pub fn over(c: &Connection) -> Option<Untaken> {
     match c.now.phase {
         PHASE_CLOSED => Some(Untaken::Closed),
@@ -75,6 +76,7 @@ pub fn over(c: &Connection) -> Option<Untaken> {
 }
 
 /// Why the leg was not taken; `None` if it was.
+#[must_use]
 pub fn why(over: Over<'_>) -> Option<Untaken> {
     let Over { conn, isn, made, leg, hold, refused, current } = over;
     // Nobody removes one that was never taken while it is this young.
