@@ -4,7 +4,7 @@
 //! A seed makes a whole run. `SIDETRACK_SIM_SEED` plays that one alone, and prints all of its segments when it fails;
 //! `SIDETRACK_SIM_RUNS` says how many runs a test has.
 
-use std::{collections::BTreeMap, env};
+use std::{collections::BTreeMap, env, time::Duration};
 
 use sidetrack_tests::sim::{Scenario, book::Failure, world::START};
 
@@ -26,7 +26,7 @@ fn play(scenario: &Scenario, runs: u64) -> (u64, BTreeMap<Failure, u64>) {
             Ok(world) => {
                 answered += world.book.answered;
                 segments += world.watch.segments;
-                hours += (world.now - START) as f64 / 3.6e12;
+                hours += Duration::from_nanos(world.now - START).as_secs_f64() / 3600.0;
                 for (how, n) in world.book.failed {
                     *failed.entry(how).or_default() += n;
                 }
@@ -34,7 +34,7 @@ fn play(scenario: &Scenario, runs: u64) -> (u64, BTreeMap<Failure, u64>) {
             Err(why) => wrong.push(why),
         }
     }
-    println!("{answered} exchanges, {segments} segments, {hours:.1} hours; failed as they may: {failed:?}");
+    eprintln!("{answered} exchanges, {segments} segments, {hours:.1} hours; failed as they may: {failed:?}");
     assert!(wrong.is_empty(), "replay one by SIDETRACK_SIM_SEED=N:\n{}", wrong.join("\n"));
     (answered, failed)
 }

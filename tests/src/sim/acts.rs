@@ -60,7 +60,7 @@ impl Scenario {
             Act::Reroute | Act::Restore => {
                 let addresses = world.addresses_of_servers();
                 let table = routes(&mut world.rng, &addresses, act == Act::Reroute);
-                world.program(table);
+                world.program(&table);
             }
         }
     }

@@ -133,7 +133,7 @@ impl World {
             self.agent.ports.adopt(tuple.remote_addr(), u16::from_be(tuple.local_port), at);
         }
         if let Some(routes) = self.agent.wanted.clone() {
-            self.program(routes);
+            self.program(&routes);
         }
         self.later(SWEEP_EVERY / 2, Task::Sweep);
         self.look_at_ring();
@@ -153,12 +153,15 @@ impl World {
         self.agent.ring_due = false;
         // Its sockets close, those that it dials with a reset.
         for dialing in std::mem::take(&mut self.agent.dialing) {
-            self.abandon(dialing);
+            self.abandon(&dialing);
         }
     }
 
     /// Brings other routes into the maps, step by step.
-    pub fn program(&mut self, routes: Routes) {
+    ///
+    /// # Panics
+    /// If the ids of routes run out.
+    pub fn program(&mut self, routes: &Routes) {
         for (key, leads) in routes.leads.iter().enumerate() {
             self.book.lead(key, leads, self.now);
         }

@@ -9,6 +9,11 @@ use sidetrack_splice::abi::reason::Reason;
 
 use super::host::Nanos;
 
+/// Virtual time in seconds.
+fn seconds(now: Nanos) -> f64 {
+    std::time::Duration::from_nanos(now).as_secs_f64()
+}
+
 /// Where a request may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
@@ -80,7 +85,7 @@ impl Book {
     /// Writes a line down, if anybody wants to read it.
     pub fn note(&mut self, now: Nanos, text: impl FnOnce() -> String) {
         if let Some(log) = &mut self.log {
-            let _ = writeln!(log, "{:>12.6} {}", (now as f64) / 1e9, text());
+            let _ = writeln!(log, "{:>12.6} {}", seconds(now), text());
         }
     }
 
@@ -92,7 +97,7 @@ impl Book {
 
     /// Something that must not be.
     pub fn violation(&mut self, now: Nanos, text: &str) {
-        let text = format!("at {:.6} s: {text}", (now as f64) / 1e9);
+        let text = format!("at {:.6} s: {text}", seconds(now));
         self.note(now, || format!("VIOLATION {text}"));
         self.violations.push(text);
     }

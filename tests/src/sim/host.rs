@@ -122,6 +122,9 @@ fn at(now: Nanos) -> Instant {
 
 impl Host {
     /// A machine that is switched on.
+    ///
+    /// # Panics
+    /// If it has more addresses than a stack takes.
     #[must_use]
     pub fn new(spec: Spec, now: Nanos) -> Self {
         let mut wire = Wire { rx: VecDeque::new(), tx: VecDeque::new() };

@@ -50,7 +50,7 @@ impl Framing {
             out.extend(part);
             out.extend(b"\r\n");
         }
-        out.extend(if body.len() % 2 == 0 { &b"0\r\n\r\n"[..] } else { b"0\r\nTrailer: yes\r\n\r\n" });
+        out.extend(if body.len().is_multiple_of(2) { &b"0\r\n\r\n"[..] } else { b"0\r\nTrailer: yes\r\n\r\n" });
         out
     }
 }

@@ -1,6 +1,6 @@
 //! Random numbers that one seed determines.
 
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators): every seed is good, also 0, 1, 2.
+/// `SplitMix64` (Steele, Lea, Flood: Fast splittable pseudorandom number generators): every seed is good, also 0, 1, 2.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 

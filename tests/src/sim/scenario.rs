@@ -209,7 +209,7 @@ impl Scenario {
         let harmless = |act: &Act| matches!(act, Act::Reroute | Act::Restore);
         world.strict = self.weather.is_clear() && self.acts.iter().all(harmless);
         world.start_agent();
-        world.program(routes(&mut world.rng.clone(), &all, false));
+        world.program(&routes(&mut world.rng.clone(), &all, false));
         world
     }
 

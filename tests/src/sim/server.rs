@@ -239,7 +239,7 @@ impl Conn {
     fn take(&mut self, item: Item, server: usize, manners: Manners, now: Nanos, book: &mut Book, rng: &mut Rng) {
         match item {
             Item::Head(head) => {
-                let id = head.first.split(['/', ' ']).filter_map(|word| word.parse().ok()).next();
+                let id = head.first.split(['/', ' ']).find_map(|word| word.parse().ok());
                 let Some(id) = id else {
                     return book.violation(now, &format!("server {server} got an unknown request: {:?}", head.first));
                 };

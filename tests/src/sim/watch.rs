@@ -172,9 +172,8 @@ impl Watch {
         sent.acknowledged(&seen, strict)?;
         match got {
             None if seen.syn => *got = Some(Flow::new(&seen, *leg)),
-            None => {}
             Some(got) if !seen.syn => got.take(&seen, *leg, strict)?,
-            Some(_) => {}
+            _ => {}
         }
         Ok(())
     }

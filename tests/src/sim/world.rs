@@ -175,7 +175,7 @@ impl World {
         self.now = self.now.max(at);
         self.kernel.now = self.now - self.now % TICK;
         match what {
-            What::Arrive(0, frame) => self.to_pod(frame),
+            What::Arrive(0, frame) => self.comes(frame),
             What::Arrive(host, frame) => {
                 self.hosts[host].receive(frame);
                 self.drive(host);
@@ -319,7 +319,7 @@ impl World {
     }
 
     /// A frame comes to the pod.
-    fn to_pod(&mut self, mut frame: Vec<u8>) {
+    fn comes(&mut self, mut frame: Vec<u8>) {
         let mut p = Packet::default();
         if packet::parse(&frame, &mut p) {
             self.heard.insert(packet::inbound(&p), self.now);

@@ -144,14 +144,14 @@ impl World {
                 Ok(true) => {
                     let it = self.agent.dialing.remove(at);
                     let (event, begun) = (it.event, it.begun);
-                    let made = self.freeze(it);
+                    let made = self.freeze(&it);
                     self.dialled(event, begun, made);
                 }
                 Ok(false) if !late => at += 1,
                 _ => {
                     let it = self.agent.dialing.remove(at);
                     let (event, begun) = (it.event, it.begun);
-                    self.abandon(it);
+                    self.abandon(&it);
                     self.dialled(event, begun, Err(NoLeg::Refused(Reason::ResetUnreachable)));
                 }
             }
@@ -159,7 +159,7 @@ impl World {
     }
 
     /// Gives a dial up: its backend gets a reset.
-    pub(super) fn abandon(&mut self, it: Dialing) {
+    pub(super) fn abandon(&mut self, it: &Dialing) {
         self.kernel.maps.handshakes.remove(&it.tuple);
         self.agent.give_back(it.tuple.remote_addr(), u16::from_be(it.tuple.local_port), self.now);
         self.hosts[0].tcp(it.handle).abort();
@@ -168,7 +168,7 @@ impl World {
     }
 
     /// The connection's numbers are taken, the leg is stored, the socket vanishes in silence.
-    fn freeze(&mut self, it: Dialing) -> Result<Made, NoLeg> {
+    fn freeze(&mut self, it: &Dialing) -> Result<Made, NoLeg> {
         let refused = NoLeg::Refused(Reason::ResetUnreachable);
         let Some(c) = self.kernel.maps.connections.get(&it.event.conn).copied().filter(|c| c.isn == it.isn) else {
             self.abandon(it);

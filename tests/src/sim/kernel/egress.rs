@@ -72,7 +72,7 @@ impl Kernel {
         self.out.slot = u32::from(self.out.state.owner);
         let mut next = match place {
             _ if p.flags & flag::RST != 0 => self.reset_by_client(),
-            Place::Owner => self.to_owner(frame, replayed),
+            Place::Owner => self.for_owner(frame, replayed),
             Place::Previous => {
                 self.count(Reason::LateToPrevious);
                 self.out.slot = u32::from(self.out.state.previous);
@@ -126,7 +126,7 @@ impl Kernel {
         }
     }
 
-    fn to_owner(&mut self, frame: &mut [u8], replayed: bool) -> Next {
+    fn for_owner(&mut self, frame: &mut [u8], replayed: bool) -> Next {
         let (start, end) = (self.out.start, self.out.end);
         if self.out.state.flags & CONN_PENDING != 0 {
             if self.out.state.caught_up(start, end, replayed) {
@@ -285,9 +285,9 @@ impl Kernel {
                 c.legs[slot] = dial.leg;
             }
         }
-        let asked = self.out.state.asked as u16;
+        let number = self.out.state.asked as u16;
         let Some(c) = self.c() else { return Next::Done(Verdict::Stolen) };
-        c.legs[slot].used = asked;
+        c.legs[slot].used = number;
         let (old_ref, new_ref, opened) = (c.legs[old], c.legs[slot], c.opened);
         if self.maps.leg(&conn, &new_ref).is_none() {
             return self.reset(Reason::ResetLegGone);

@@ -67,11 +67,13 @@ pub fn parse(frame: &[u8], p: &mut Packet) -> bool {
 }
 
 /// The tuple of a packet that leaves the pod.
+#[must_use]
 pub fn outbound(p: &Packet) -> Tuple {
     Tuple { local: p.src, remote: p.dst, local_port: p.src_port(), remote_port: p.dst_port() }
 }
 
 /// The tuple of a packet that comes to the pod.
+#[must_use]
 pub fn inbound(p: &Packet) -> Tuple {
     Tuple { local: p.dst, remote: p.src, local_port: p.dst_port(), remote_port: p.src_port() }
 }
