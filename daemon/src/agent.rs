@@ -12,7 +12,7 @@
 
 mod attached;
 mod drain;
-mod ended;
+pub mod ended;
 mod holds;
 mod lack;
 mod legs;
@@ -20,7 +20,7 @@ mod older;
 mod routing;
 mod seldom;
 mod sweep;
-mod untaken;
+pub mod untaken;
 
 use std::{
     path::PathBuf,

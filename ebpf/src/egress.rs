@@ -117,6 +117,7 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
         }
         Place::Read | Place::Retry => read(skb, c, mark),
         Place::Behind => behind(skb, c),
+        Place::Across => across(skb),
         Place::Drop(reason) => {
             count(reason);
             STOLEN
@@ -327,6 +328,17 @@ pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     note_acked(skb, c, out);
     // SAFETY: a map value; a bound that need not be exact.
     unsafe { (*c).now.held_bytes = bytes };
+    STOLEN
+}
+
+/// Has a segment cut that begins before the held head and reaches into it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn across(skb: *mut __sk_buff) -> i32 {
+    let Some(out) = maps::out() else { return PASS };
+    out.cut = (out.state.held - out.start) as u32;
+    count(Reason::HoldCut);
+    hold::hand_over(skb, EVENT_CUT);
     STOLEN
 }
 

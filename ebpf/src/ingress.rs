@@ -235,10 +235,8 @@ pub extern "C" fn owner(c: *mut Connection, l: *mut Leg) -> i32 {
     w.end = w.start + u64::from(p.len);
     w.ack = numbers.ack;
     w.again = 1;
-    if l.moved != 0 {
-        // SAFETY: a map value, one number.
-        unsafe { (&raw mut (*c).resp.heard).write_volatile(skb::now()) };
-    }
+    // SAFETY: a map value, one number.
+    unsafe { (&raw mut (*c).resp.heard).write_volatile(skb::now()) };
     if p.flags & flag::RST != 0 {
         return reset_by_owner(w, c, leg);
     }

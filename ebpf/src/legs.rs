@@ -48,7 +48,7 @@ pub unsafe fn enter(leg: *mut Leg, state: u8) {
     unsafe { (&raw mut (*leg).state).write_volatile(state) };
 }
 
-/// Whether the leg exists and may serve a further exchange: not given up by egress, not closed by its backend.
+/// Whether the leg exists, is this connection's, and may serve a further exchange: not given up by egress, not closed by its backend.
 #[inline(always)]
 pub fn usable(conn: &Tuple, slot: u32, r: &LegRef) -> bool {
     // SAFETY: a map value; bytes that are written by one side each.

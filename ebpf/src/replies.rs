@@ -152,7 +152,8 @@ pub extern "C" fn replies(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
 pub fn passed(w: &In, c: *mut Connection) {
     // SAFETY: numbers of a map value that only grow.
     unsafe {
-        atomic::raise(&raw mut (*c).resp.next, w.end);
+        let end = (*c).resp.passed(w.start, w.end);
+        atomic::raise(&raw mut (*c).resp.next, end);
         if w.packet.flags & flag::ACK != 0 {
             let acked = seq::extend((*c).resp.acked, w.ack);
             atomic::raise(&raw mut (*c).resp.acked, acked);

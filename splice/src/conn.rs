@@ -42,6 +42,8 @@ pub enum Place {
     Retry,
     /// It comes behind a held head.
     Behind,
+    /// It begins before the held head and reaches into it: cut there. What lies before is the owner's, which may have lost it.
+    Across,
     /// It is dropped, TCP sends it again.
     Drop(Reason),
     /// The client is reset.
@@ -75,7 +77,7 @@ impl ConnState {
                 return Place::Owner;
             }
             if start < self.held {
-                return Place::Drop(Reason::LateMixed);
+                return Place::Across;
             }
             return if start == self.held { Place::Retry } else { Place::Behind };
         }

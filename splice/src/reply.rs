@@ -59,7 +59,8 @@ impl RespState {
     #[inline(always)]
     #[must_use]
     pub fn place(&self, start: u64, end: u64) -> Place {
-        if start == end || end <= self.response.pos {
+        // What was gathered of a head has been read, too.
+        if start == end || end <= self.response.pos + self.partial as u64 {
             return Place::Pass;
         }
         match self.response.state {
@@ -67,6 +68,14 @@ impl RespState {
             FRAMING_HEAD | FRAMING_CHUNKED => Place::Read,
             _ => Place::Pass,
         }
+    }
+
+    /// Position behind what a segment with positions `start..end` leaves passed. One without payload passes nothing: its number may lie
+    /// behind segments that are on their way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn passed(&self, start: u64, end: u64) -> u64 {
+        if end > start && end > self.next { end } else { self.next }
     }
 
     /// The next position that the client expects: behind the FIN, if the owner has sent it.

@@ -95,6 +95,10 @@ pub const fn park_stamps(leg: &Leg, ecr: u32) -> u32 {
     later(ecr.wrapping_sub(leg.ts_in), leg.ts_nxt)
 }
 
+/// How much older than it seems a connection may be: the clock that ages are taken by is that of the last timer tick, and the least
+/// often a kernel ticks is 100 times a second (`CONFIG_HZ`).
+const TICK_NS: u64 = 10_000_000;
+
 /// Takes them up again, in a segment that echoes `ecr` (C's). Returns the leg's new `ts_in`.
 ///
 /// The client takes nothing older than what it has seen (PAWS, RFC 7323 5). That may be more than `ecr`: an acknowledgement of
@@ -103,7 +107,7 @@ pub const fn park_stamps(leg: &Leg, ecr: u32) -> u32 {
 #[inline(always)]
 #[must_use]
 pub const fn resume_stamps(leg: &Leg, ecr: u32, age: u64) -> u32 {
-    let ticks = age / 1000 + 2;
+    let ticks = age.saturating_add(TICK_NS) / 1000 + 2;
     // A step must stay below 2^31, or it is one backwards.
     let ticks = if ticks > 1 << 30 { 1 << 30 } else { ticks as u32 };
     ecr.wrapping_add(ticks).wrapping_sub(leg.ts_nxt)
@@ -157,6 +161,15 @@ mod tests {
             at = extend(at, (at as u32).wrapping_add(1 << 20));
         }
         assert_eq!(at - start, 5 << 30);
+    }
+
+    #[test]
+    fn a_connection_that_seems_to_be_of_no_age_may_be_a_tick_old() {
+        let leg = Leg { ts_nxt: 7, ..Leg::default() };
+        let leg = Leg { ts_in: resume_stamps(&leg, 1000, 0), ..leg };
+        // The client has seen what its baseline has sent 9 ms behind the time that it has echoed, by a clock of microseconds.
+        let first = stamps_to_client(&leg, Stamps { val: 7, ecr: 0 }).val;
+        assert!(first > 1000 + 9000, "{first}");
     }
 
     #[test]

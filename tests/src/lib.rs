@@ -28,6 +28,7 @@
 //! * [`agent`]: [`Agent`], the binary under test, and [`Routes`], its route file.
 //! * [`scene`]: [`Scene`], the usual cast: a client, a baseline, two forks, an agent.
 //! * [`pools`]: real pools of connections, and what happens to them meanwhile.
+//! * [`sim`]: a simulated world in virtual time, over the same decisions.
 //! * [`probe`]: programs of somebody else on a pod's interface.
 //! * [`tcp`]: what a kernel says of one of its sockets.
 //! * [`wire`]: segments as they are on a pod's interface, read and forged.
@@ -48,6 +49,7 @@ pub mod probe;
 pub mod process;
 pub mod scene;
 pub mod tcp;
+pub mod sim;
 pub mod wire;
 
 pub use agent::{Agent, Routes};

@@ -16,7 +16,7 @@ use sidetrack_splice::{
 /// How long an ended connection is remembered: TIME-WAIT's 60 seconds, in which the client still acknowledges.
 const TOMBSTONE: Duration = Duration::from_mins(1);
 /// How long a leg may stand without its connection knowing it: the time between its making and its splice.
-pub(super) const UNCLAIMED: Duration = Duration::from_secs(10);
+pub const UNCLAIMED: Duration = Duration::from_secs(10);
 /// How long a SYN may stand without an answer: Linux gives up 127 seconds after the first (`tcp_syn_retries`).
 const UNANSWERED: Duration = Duration::from_secs(150);
 /// How long both sides may be silent once the client has closed its side: the other has died, or nobody reads it any more.
@@ -32,18 +32,14 @@ const SETTLED: Duration = Duration::from_mins(1);
 const ASKED_AGAIN: Duration = Duration::from_mins(10);
 
 /// Whether `at` lies further back than that. Both in nanoseconds.
-pub(super) fn older(at: u64, now: u64, than: Duration) -> bool {
+#[must_use]
+pub fn older(at: u64, now: u64, than: Duration) -> bool {
     u128::from(now.saturating_sub(at)) > than.as_nanos()
 }
 
 /// Why a leg is to end, if it is.
-pub(super) fn leg(
-    c: Option<&Connection>,
-    tuple: &Tuple,
-    leg: &Leg,
-    now: u64,
-    parked_idle: Duration,
-) -> Option<&'static str> {
+#[must_use]
+pub fn leg(c: Option<&Connection>, tuple: &Tuple, leg: &Leg, now: u64, parked_idle: Duration) -> Option<&'static str> {
     let Some(c) = c.filter(|c| c.isn == leg.isn) else {
         return older(leg.opened, now, UNCLAIMED).then_some("its connection is gone");
     };
@@ -81,7 +77,8 @@ pub(super) fn leg(
 }
 
 /// Whether a connection is over, and its time as a tombstone too. `silent` is how long nothing of it has moved.
-pub(super) fn connection(c: &Connection, now: u64, silent: Duration) -> bool {
+#[must_use]
+pub fn connection(c: &Connection, now: u64, silent: Duration) -> bool {
     let resp = c.resp.flags;
     let ended = matches!(c.now.phase, PHASE_CLOSED | PHASE_RESET)
         || resp & RESP_RESET != 0
@@ -96,7 +93,7 @@ pub(super) fn connection(c: &Connection, now: u64, silent: Duration) -> bool {
 
 /// What a pod's kernel says of its end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Client {
+pub enum Client {
     /// It is there.
     There,
     /// There is none.
@@ -107,7 +104,7 @@ pub(super) enum Client {
 
 /// What a pod's kernel has said of one connection so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Evidence {
+pub enum Evidence {
     /// Nothing yet.
     None,
     /// It has held the client's socket.
@@ -128,7 +125,8 @@ impl Evidence {
 
 /// Whether a connection's client has vanished without a word: silence alone says nothing, a pool may keep a connection for days, and
 /// no socket says nothing where none has been.
-pub(super) fn vanished(client: Client, evidence: Evidence, silent: Duration) -> bool {
+#[must_use]
+pub fn vanished(client: Client, evidence: Evidence, silent: Duration) -> bool {
     client == Client::Gone && evidence == Evidence::Held && silent > VANISHED
 }
 
@@ -158,13 +156,13 @@ struct Still {
 
 /// Since when each connection has been silent. The records do not say: no packet is to pay for it.
 #[derive(Default)]
-pub(super) struct Silence {
+pub struct Silence {
     seen: HashMap<Tuple, Still>,
 }
 
 impl Silence {
     /// Looks at a connection. Returns how long it has been silent, as far as was looked.
-    pub(super) fn of(&mut self, conn: &Tuple, c: &Connection, now: u64) -> Duration {
+    pub fn of(&mut self, conn: &Tuple, c: &Connection, now: u64) -> Duration {
         let at = Progress::of(c);
         // The record of one that is older was made of its socket.
         let evidence = if c.opened == 0 { Evidence::Held } else { Evidence::None };
@@ -180,7 +178,7 @@ impl Silence {
     }
 
     /// Whether its pod's kernel is to be asked for its client, which is then taken for asked.
-    pub(super) fn due(&mut self, conn: &Tuple, now: u64) -> bool {
+    pub fn due(&mut self, conn: &Tuple, now: u64) -> bool {
         let it_is = |it: &&mut Still| {
             let wait = match it.evidence {
                 Evidence::None => SETTLED,
@@ -193,7 +191,7 @@ impl Silence {
     }
 
     /// Remembers what the pod's kernel has said. Returns all that it has said of the connection.
-    pub(super) fn answered(&mut self, conn: &Tuple, said: Client) -> Evidence {
+    pub fn answered(&mut self, conn: &Tuple, said: Client) -> Evidence {
         self.seen.get_mut(conn).map_or(Evidence::None, |it| {
             it.evidence = it.evidence.and(said);
             it.evidence
@@ -201,7 +199,7 @@ impl Silence {
     }
 
     /// Forgets connections that are not there any more.
-    pub(super) fn keep(&mut self, is_there: impl Fn(&Tuple) -> bool) {
+    pub fn keep(&mut self, is_there: impl Fn(&Tuple) -> bool) {
         self.seen.retain(|conn, _| is_there(conn));
     }
 }

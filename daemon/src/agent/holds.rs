@@ -94,7 +94,7 @@ impl Holds {
             EVENT_CUT => match cut(&held.bytes, event.cut as usize) {
                 Ok((first, second)) => {
                     for bytes in [first, second] {
-                        send(&member, &Held { bytes, gso_size: held.gso_size });
+                        self.again(event, &member, Held { bytes, gso_size: held.gso_size });
                     }
                 }
                 Err(error) => warn!(conn = %event.conn, "a frame cannot be cut: {error}"),
@@ -155,10 +155,11 @@ impl Holds {
         send(member, &held);
     }
 
-    /// Sends the head again. Returns whether the hold is over.
+    /// Sends the head again, unless it has gone on by another way: its client's retransmission, or in parts. Returns whether the hold is
+    /// over.
     fn retry(&self, event: &Event, member: &Member) -> bool {
         let head = self.lock().get(&event.conn).filter(|h| h.is_of(event)).map(|h| h.head.clone());
-        let Some(head) = head else { return true };
+        let Some(head) = head.filter(|_| self.still(event)) else { return true };
         self.again(event, member, head);
         !self.still(event)
     }

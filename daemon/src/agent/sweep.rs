@@ -50,8 +50,8 @@ pub(super) fn gone(shared: &Shared, conn: &Tuple) {
     let now = state::now();
     for r in c.legs.iter().filter(|r| r.kind != LEG_NONE) {
         let tuple = legs::tuple(conn, r);
-        // What a ref names may have ended, and its port be that of another connection's leg.
-        let Some(leg) = shared.maps.legs.find(&tuple).filter(|leg| leg.conn == *conn) else { continue };
+        // Its tuple may be that of another connection's leg by now.
+        let Some(leg) = shared.maps.legs.find(&tuple).filter(|leg| leg.serves(conn, c.isn)) else { continue };
         if let Some(why) = ended::leg(Some(&c), &tuple, &leg, now, shared.config.parked_idle) {
             legs::end(shared, &tuple, &leg, why);
         }
@@ -147,7 +147,7 @@ fn forget(shared: &Shared, conn: &Tuple, c: &Connection, heard: Heard) {
     for r in c.legs.iter().filter(|r| r.kind != LEG_NONE) {
         let tuple = legs::tuple(conn, r);
         // The original leg's name is the connection's: a new one on the same ports may have its own there.
-        if let Some(leg) = shared.maps.legs.find(&tuple).filter(|leg| leg.conn == *conn && leg.isn == c.isn) {
+        if let Some(leg) = shared.maps.legs.find(&tuple).filter(|leg| leg.serves(conn, c.isn)) {
             if c.now.owner == leg.slot && heard == Heard::All {
                 _ = shared.maps.legs.remove(&tuple);
                 if let Some(member) = shared.attached.find(tuple.local_addr().ip()).filter(|_| leg.moved != 0) {

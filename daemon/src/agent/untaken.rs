@@ -10,7 +10,7 @@ use sidetrack_splice::abi::{
 
 /// What became of a held head whose leg nobody took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Untaken {
+pub enum Untaken {
     /// The agent itself has refused the head.
     #[error("its request could not go on to it in time")]
     Late,
@@ -47,25 +47,26 @@ pub(super) enum Untaken {
 
 /// What is known when a hold is over for which a leg was made.
 #[derive(Clone, Copy)]
-pub(super) struct Over<'a> {
+pub struct Over<'a> {
     /// What stands on the leg's connection's tuple.
-    pub(super) conn: Option<&'a Connection>,
+    pub conn: Option<&'a Connection>,
     /// Sequence number of the SYN of the connection that the leg was made for.
-    pub(super) isn: u32,
+    pub isn: u32,
     /// How the connection names the leg.
-    pub(super) made: &'a LegRef,
+    pub made: &'a LegRef,
     /// The leg's record, if it is there.
-    pub(super) leg: Option<&'a Leg>,
+    pub leg: Option<&'a Leg>,
     /// The hold's number.
-    pub(super) hold: u32,
+    pub hold: u32,
     /// The agent gave up.
-    pub(super) refused: bool,
+    pub refused: bool,
     /// The route is the one that the leg was dialled for.
-    pub(super) current: bool,
+    pub current: bool,
 }
 
 /// Whether a connection is over for the client, and how.
-pub(super) fn over(c: &Connection) -> Option<Untaken> {
+#[must_use]
+pub fn over(c: &Connection) -> Option<Untaken> {
     match c.now.phase {
         PHASE_CLOSED => Some(Untaken::Closed),
         PHASE_RESET => Some(Untaken::GivenUp),
@@ -75,7 +76,8 @@ pub(super) fn over(c: &Connection) -> Option<Untaken> {
 }
 
 /// Why the leg was not taken; `None` if it was.
-pub(super) fn why(over: Over<'_>) -> Option<Untaken> {
+#[must_use]
+pub fn why(over: Over<'_>) -> Option<Untaken> {
     let Over { conn, isn, made, leg, hold, refused, current } = over;
     // Nobody removes one that was never taken while it is this young.
     let touched = leg.is_none_or(|l| l.state != STATE_PARKED || l.cs_off != 0 || l.ss_off != 0 || l.active != l.opened);

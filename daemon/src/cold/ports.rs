@@ -141,8 +141,9 @@ struct Backend {
     last: Option<u16>,
 }
 
+/// The book itself, for whoever brings the time along.
 #[derive(Debug, Default)]
-struct Ports {
+pub struct Ports {
     /// The pod's own range, and when it was read.
     own: Option<(Instant, RangeInclusive<u16>)>,
     /// Which port is the first at a backend of which nothing is known, in the order in which they are taken.
@@ -155,7 +156,8 @@ struct Ports {
 }
 
 impl Ports {
-    fn take(&mut self, target: SocketAddr, own: &RangeInclusive<u16>, now: Instant) -> Option<u16> {
+    /// As [`PortBook::take`]; none where all are in use, or rest.
+    pub fn take(&mut self, target: SocketAddr, own: &RangeInclusive<u16>, now: Instant) -> Option<u16> {
         self.wake(now);
         if self.len >= CAPACITY {
             return None;
@@ -179,7 +181,8 @@ impl Ports {
         NoPort::Used { in_use: count(Use::Leg), resting: count(Use::Rest) }
     }
 
-    fn adopt(&mut self, target: SocketAddr, port: u16, now: Instant) -> bool {
+    /// As [`PortBook::adopt`].
+    pub fn adopt(&mut self, target: SocketAddr, port: u16, now: Instant) -> bool {
         self.wake(now);
         if self.len >= CAPACITY {
             return false;
@@ -189,7 +192,8 @@ impl Ports {
         true
     }
 
-    fn give_back(&mut self, target: SocketAddr, port: u16, now: Instant) {
+    /// As [`PortBook::give_back`].
+    pub fn give_back(&mut self, target: SocketAddr, port: u16, now: Instant) {
         let held = self.backends.get_mut(&target).and_then(|b| b.taken.get_mut(&port));
         if let Some(held @ Use::Leg) = held {
             *held = Use::Rest;

@@ -312,7 +312,7 @@ pub struct RespState {
     pub next: u64,
     /// Highest position of the client's stream that the owner has acknowledged. It only grows.
     pub acked: u64,
-    /// Nanoseconds when the owner was last heard of, if it is another leg than the original.
+    /// Nanoseconds when the owner was last heard of, once the connection was diverted.
     pub heard: u64,
 }
 
@@ -377,6 +377,19 @@ pub struct Leg {
     /// Where the client's frames may be older than what it has acknowledged ([`CONN_PENDING`]): the latest `TSecr` that it is known to
     /// have sent while this leg was the owner, or when it became it. Zero: not known.
     pub ts_echo: u32,
+}
+
+impl Leg {
+    /// Whether it serves this connection, whose SYN had this number. A [`LegRef`] outlives its leg, and the leg's tuple may be
+    /// another's by then: a port that has rested is used again.
+    #[inline(always)]
+    #[must_use]
+    pub const fn serves(&self, conn: &Tuple, isn: u32) -> bool {
+        let (is, to) = (&self.conn.remote.0, &conn.remote.0);
+        let differs = (is[0] ^ to[0]) | (is[1] ^ to[1]) | (is[2] ^ to[2]) | (is[3] ^ to[3]) | (self.isn ^ isn);
+        let ports = (self.conn.local_port ^ conn.local_port) | (self.conn.remote_port ^ conn.remote_port);
+        differs == 0 && ports == 0
+    }
 }
 
 /// The leg stands in `legs`, the held head may go on.

@@ -50,7 +50,7 @@ fn behind_a_held_head_everything_waits_and_before_it_nothing_does() {
     assert!(state.hold(held(1000, 1, 0), 5));
     assert_eq!(state.flags & CONN_HELD, CONN_HELD);
     assert_eq!(state.place(900, 1000), Place::Owner);
-    assert_eq!(state.place(900, 1001), Place::Drop(Reason::LateMixed));
+    assert_eq!(state.place(900, 1001), Place::Across, "the owner may have lost what lies before");
     assert_eq!(state.place(1000, 1200), Place::Retry);
     assert_eq!(state.place(1200, 1300), Place::Behind);
 }
@@ -311,5 +311,24 @@ proptest! {
         let mut state = state;
         state.consume(&Facts { length: numbers[6], chunked: flags & 1 != 0, ..Facts::default() }, numbers[7], numbers[5]);
         state.hold(held(numbers[3], small, small), numbers[4]);
+    }
+}
+
+#[test]
+fn a_leg_serves_the_connection_that_it_was_made_for_and_no_other() {
+    use crate::abi::{addr::Tuple, record::Leg};
+    let conn = Tuple::new("10.0.0.1:40000".parse().unwrap(), "10.96.0.10:80".parse().unwrap());
+    let leg = Leg { conn, isn: 7, ..Leg::default() };
+    assert!(leg.serves(&conn, 7));
+    assert!(!leg.serves(&conn, 8), "another connection on the same ports");
+    let others = [
+        ("10.0.0.1:40001", "10.96.0.10:80"),
+        ("10.0.0.1:40000", "10.96.0.10:81"),
+        ("10.0.0.1:40000", "10.96.0.11:80"),
+        ("[fd00::1]:40000", "[fd00::2]:80"),
+    ];
+    for (from, to) in others {
+        let other = Tuple::new(from.parse().unwrap(), to.parse().unwrap());
+        assert!(!leg.serves(&other, 7), "{other}");
     }
 }

@@ -19,6 +19,22 @@ fn only_what_lies_at_or_behind_the_next_head_is_read() {
 }
 
 #[test]
+fn what_was_gathered_of_a_head_is_not_read_twice() {
+    let resp = RespState { partial: 50, next: 550, ..due(500) };
+    assert_eq!(resp.place(500, 550), Place::Pass, "it comes again");
+    assert_eq!(resp.place(510, 520), Place::Pass);
+    assert_eq!(resp.place(500, 551), Place::Read);
+}
+
+#[test]
+fn what_has_no_payload_passes_nothing() {
+    let resp = due(500);
+    assert_eq!(resp.passed(600, 600), 500, "it has overtaken what lies before it");
+    assert_eq!(resp.passed(500, 600), 600);
+    assert_eq!(resp.passed(400, 450), 500);
+}
+
+#[test]
 fn a_fin_takes_a_number_too() {
     let resp = due(500);
     assert_eq!(resp.end(), 500);

@@ -1,0 +1,193 @@
+//! What a request's head needs, as `ebpf/src/decide.rs`.
+
+use sidetrack_splice::{
+    abi::{
+        LEGS as SLOTS,
+        config::CARRIERS,
+        reason::Reason,
+        record::{
+            CONN_DIVERTED, CONN_HTTP, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, FRAMING_LOST, PHASE_HOLD, PHASE_OPAQUE,
+        },
+        route::ROUTE_FORK,
+    },
+    conn::{self, At, Facts},
+    http::{
+        BODY_CHUNKED, BODY_LENGTH, FLAG_CONNECT, FLAG_EXPECT, FLAG_HEAD, FLAG_UPGRADE, Head, STATUS_HTTP2,
+        STATUS_NOT_HTTP, STATUS_TLS,
+    },
+    seq,
+};
+
+use super::{Kernel, Step, Want};
+
+/// What the head says about the stream behind it.
+pub fn facts(head: &Head) -> Facts {
+    Facts {
+        length: if head.body == BODY_LENGTH { head.length } else { 0 },
+        chunked: head.body == BODY_CHUNKED,
+        is_head: head.flags & FLAG_HEAD != 0,
+        upgrade: head.flags & FLAG_UPGRADE != 0,
+        expect: head.flags & FLAG_EXPECT != 0,
+    }
+}
+
+impl Kernel {
+    /// The first carrier whose key has a route decides.
+    pub(super) fn find_route(&mut self) {
+        if self.work.head.invalid != 0 {
+            self.count(Reason::KeyInvalid);
+        }
+        if self.work.head.duplicate != 0 {
+            self.count(Reason::KeyDuplicate);
+        }
+        let found = self.work.head.found;
+        if found == 0 {
+            return;
+        }
+        let mut routed = 0;
+        for i in (0..CARRIERS).filter(|i| found >> i & 1 != 0) {
+            let key = &mut self.work.found.keys[i];
+            key.service = self.out.service;
+            let Some(r) = self.maps.routes.get(key) else { continue };
+            if routed == 0 {
+                self.out.want = if r.kind == ROUTE_FORK { Want::Fork } else { Want::Fail };
+                self.out.route = r.id;
+                self.out.version = r.version;
+            }
+            routed += 1;
+        }
+        if routed > 1 {
+            self.count(Reason::KeyAmbiguous);
+        }
+        self.count(if routed == 0 { Reason::KeyUnrouted } else { Reason::HeadKeyed });
+    }
+
+    /// What to do with a segment whose head cannot be read.
+    pub(super) fn unreadable(&mut self, status: u32) -> bool {
+        if self.out.state.flags & (CONN_HTTP | CONN_DIVERTED) != 0 {
+            return self.refuse(Reason::ResetHeadUnreadable);
+        }
+        let reason = match status {
+            STATUS_TLS => Reason::OpaqueTls,
+            STATUS_HTTP2 => Reason::OpaqueHttp2,
+            STATUS_NOT_HTTP => Reason::OpaqueNotHttp,
+            _ => {
+                if self.out.want != Want::Baseline {
+                    return self.refuse(Reason::ResetHeadUnreadable);
+                }
+                self.out.state.request.state = FRAMING_LOST;
+                self.out.state.flags |= CONN_HTTP;
+                self.out.step = Step::Stay;
+                return false;
+            }
+        };
+        self.count(reason);
+        self.out.state.phase = PHASE_OPAQUE;
+        self.out.step = Step::Stay;
+        false
+    }
+
+    /// Decides about the complete head in the window, where more than the baseline has a part. Whether there is more to read.
+    pub(super) fn decide(&mut self) -> bool {
+        if self.work.head.flags & FLAG_CONNECT != 0 {
+            if self.out.want != Want::Baseline || self.out.state.owner != 0 {
+                return self.refuse(Reason::ResetConnect);
+            }
+            self.count(Reason::OpaqueTunnel);
+            self.out.state.phase = PHASE_OPAQUE;
+            self.out.step = Step::Stay;
+            return false;
+        }
+        let want = match self.out.want {
+            Want::Baseline => conn::Want::Baseline,
+            Want::Fork => conn::Want::Fork(self.out.route, self.out.version),
+            Want::Fail => conn::Want::Fail,
+        };
+        let Some(c) = self.maps.connections.get(&self.out.conn) else { return false };
+        let known = c.server.mss != 0;
+        let out = &mut self.out;
+        let mut slot = conn::slot_of(&c.legs, want);
+        if (slot as usize) < SLOTS
+            && out.state.flags & CONN_DIVERTED != 0
+            && !self.maps.usable(&out.conn, c.isn, &c.legs[slot as usize])
+        {
+            slot = SLOTS as u32;
+        }
+        if slot != u32::from(out.state.owner) {
+            let head_at = out.state.request.pos + u64::from(out.state.partial);
+            out.resp = c.resp;
+            let acked = seq::extend(out.resp.next, out.packet.ack);
+            let at = At { start: out.start, head: head_at, acked };
+            match conn::at_head(&out.state, &c.legs, known.then_some(&out.resp), at, want, slot) {
+                conn::Step::Stay => {}
+                conn::Step::Cut => {
+                    out.cut = (head_at - out.start) as u32;
+                    out.step = Step::Cut;
+                    return false;
+                }
+                conn::Step::Wait => {
+                    out.slot = slot;
+                    out.step = Step::Wait;
+                    self.held();
+                    return false;
+                }
+                conn::Step::Reset(reason) => return self.refuse(reason),
+                conn::Step::Switch(s) => {
+                    out.slot = s;
+                    out.step = Step::Switch;
+                }
+                conn::Step::Dial(s) => {
+                    out.slot = s;
+                    out.step = Step::Dial;
+                    self.held();
+                    if self.out.step != Step::Adopt {
+                        return false;
+                    }
+                }
+            }
+        }
+        self.go_on()
+    }
+
+    /// The head goes on in this segment: to the owner, or to the leg that becomes it. Whether there is more to read.
+    pub(super) fn go_on(&mut self) -> bool {
+        if self.out.want == Want::Baseline {
+            self.count(Reason::HeadBaseline);
+        }
+        let head = &self.work.head;
+        let out = &mut self.out;
+        if out.step == Step::More {
+            out.state.partial = 0;
+        }
+        let (behind, end) = (out.state.request.pos + u64::from(head.end), out.end);
+        out.state.consume(&facts(head), behind, end);
+        if out.step == Step::More && out.state.request.state == FRAMING_HEAD && out.state.request.pos >= end {
+            return self.read_out();
+        }
+        true
+    }
+
+    /// The segment has been read to its end.
+    pub(super) fn read_out(&mut self) -> bool {
+        if self.out.step == Step::More {
+            self.out.step = Step::Stay;
+        }
+        false
+    }
+
+    /// Looks for the agent's answer to a hold.
+    fn held(&mut self) {
+        let out = &mut self.out;
+        if out.state.phase != PHASE_HOLD || out.state.held != out.start {
+            return;
+        }
+        let Some(d) = self.maps.dials.get(&out.conn).filter(|d| d.hold == out.state.hold) else { return };
+        if d.status == DIAL_FAILED {
+            out.step = Step::Reset;
+            out.reason = Reason::ALL.get(d.reason as usize).copied();
+        } else if d.status == DIAL_READY && d.leg.route == out.route && out.step == Step::Dial {
+            out.slot = d.slot & (SLOTS as u32 - 1);
+            out.step = Step::Adopt;
+        }
+    }
+}

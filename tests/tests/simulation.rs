@@ -1,0 +1,93 @@
+//! Hours of connections in virtual time: real TCP stacks, a network that loses and reorders, the rules of the programs and of the
+//! agent. Natively, without root and kernel.
+//!
+//! A seed makes a whole run. `SIDETRACK_SIM_SEED` plays that one alone, and prints all of its segments when it fails;
+//! `SIDETRACK_SIM_RUNS` says how many runs a test has.
+
+use std::{collections::BTreeMap, env, time::Duration};
+
+use sidetrack_tests::sim::{Scenario, book::Failure, world::START};
+
+fn number(name: &str) -> Option<u64> {
+    let text = env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, and is {text:?}")))
+}
+
+/// Plays a scenario with some seeds. Returns how many exchanges were answered, and how others have failed.
+fn play(scenario: &Scenario, runs: u64) -> (u64, BTreeMap<Failure, u64>) {
+    let only = number("SIDETRACK_SIM_SEED");
+    let runs = number("SIDETRACK_SIM_RUNS").unwrap_or(runs);
+    let seeds = only.map_or(0..runs, |seed| seed..seed + 1);
+    let (mut answered, mut segments, mut hours) = (0, 0, 0.0);
+    let mut failed = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for seed in seeds {
+        match scenario.play(seed, only.is_some()) {
+            Ok(world) => {
+                answered += world.book.answered;
+                segments += world.watch.segments;
+                hours += Duration::from_nanos(world.now - START).as_secs_f64() / 3600.0;
+                for (how, n) in world.book.failed {
+                    *failed.entry(how).or_default() += n;
+                }
+            }
+            Err(why) => wrong.push(why),
+        }
+    }
+    eprintln!("{answered} exchanges, {segments} segments, {hours:.1} hours; failed as they may: {failed:?}");
+    assert!(wrong.is_empty(), "replay one by SIDETRACK_SIM_SEED=N:\n{}", wrong.join("\n"));
+    (answered, failed)
+}
+
+#[test]
+fn a_seed_makes_the_whole_run() {
+    let play = || Scenario::everything().play(7, false).expect("a run");
+    let (one, other) = (play(), play());
+    assert_eq!(one.now, other.now);
+    assert_eq!(one.watch.segments, other.watch.segments);
+    assert_eq!(one.kernel.counters, other.kernel.counters);
+    assert_eq!(one.book.failed, other.book.failed);
+}
+
+#[test]
+fn in_a_network_without_faults_every_exchange_is_answered() {
+    let (answered, failed) = play(&Scenario::calm(), 20);
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(answered > 0);
+}
+
+#[test]
+fn loss_reordering_and_duplication_cost_no_byte() {
+    play(&Scenario::storm(), 20);
+}
+
+#[test]
+fn long_bodies_come_through_loss() {
+    play(&Scenario::freight(), 20);
+}
+
+#[test]
+fn hours_of_idle_pools_leave_nothing_behind() {
+    play(&Scenario::idle(), 20);
+}
+
+#[test]
+fn agents_that_die_and_are_replaced_cost_no_exchange() {
+    let (_, failed) = play(&Scenario::agents(), 20);
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn forks_that_die_refuse_or_reset_end_exchanges_for_known_reasons_alone() {
+    play(&Scenario::forks(), 20);
+}
+
+#[test]
+fn while_routes_change_each_request_goes_where_its_route_has_led() {
+    play(&Scenario::rerouted(), 20);
+}
+
+#[test]
+fn everything_at_once_breaks_no_rule() {
+    play(&Scenario::everything(), 20);
+}
