@@ -40,7 +40,7 @@ impl Effect {
         match self {
             Self::None => "No problem: all is as it should be.",
             Self::Delay => "A segment comes later, nothing is lost: a problem only where it is frequent.",
-            Self::Unsteered => "Passed on unread: a problem where its requests should have been steered.",
+            Self::Unsteered => "It goes where its client has sent it, unread: a problem where its requests should have been steered.",
             Self::Refused => "A client was reset, or its connection refused: no right side was left.",
             Self::Defect => "This should never happen: please report it, with `sidetrack status`.",
         }
