@@ -4,6 +4,7 @@
 //! - `routing` brings a table of routes into the maps.
 //! - `attached` keeps the pods: their sockets, their ports, who has which address.
 //! - `holds` answers held heads; `legs` makes a leg for one.
+//! - `room` bounds what is held of all connections together.
 //! - `untaken` names why a leg that was made is not used, `lack` what a held head waits for.
 //! - `seldom` keeps a warning from coming with each request.
 //! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
@@ -13,6 +14,7 @@ mod ended;
 mod holds;
 mod lack;
 mod legs;
+mod room;
 mod routing;
 mod seldom;
 mod sweep;

@@ -234,10 +234,13 @@ impl PodItem {
 }
 
 fn room(pins: &Pins) -> Result<Vec<MapItem>, StateError> {
-    use sidetrack_splice::abi::{
-        addr::Tuple,
-        record::{Connection, Leg, NameKey, NameText},
-        route::{Route, RouteKey, Service, ServiceAddr},
+    use sidetrack_splice::{
+        abi::{
+            addr::Tuple,
+            record::{Connection, Dial, Handshake, HeadKey, Leg, NameKey, NameText},
+            route::{Route, RouteKey, Service, ServiceAddr},
+        },
+        window::Window,
     };
     fn item<K: maps::Record + Eq + std::hash::Hash, V: maps::Record>(
         pins: &Pins,
@@ -251,7 +254,11 @@ fn room(pins: &Pins) -> Result<Vec<MapItem>, StateError> {
         item::<RouteKey, Route>(pins, "routes")?,
         item::<Tuple, Connection>(pins, "connections")?,
         item::<Tuple, Leg>(pins, "legs")?,
+        item::<Tuple, Handshake>(pins, "handshakes")?,
+        item::<Tuple, Dial>(pins, "dials")?,
+        item::<HeadKey, Window>(pins, "heads")?,
         item::<NameKey, NameText>(pins, "names")?,
+        item::<PodKey, PodRecord>(pins, pod::MAP)?,
     ])
 }
 

@@ -39,8 +39,10 @@ impl Effect {
     pub const fn words(self) -> &'static str {
         match self {
             Self::None => "No problem: all is as it should be.",
-            Self::Delay => "A segment comes later, nothing is lost: a problem only where it is frequent.",
-            Self::Unsteered => "It goes where its client has sent it, unread: a problem where its requests should have been steered.",
+            Self::Delay => "Something comes later, nothing is lost: a problem only where it is frequent.",
+            Self::Unsteered => {
+                "It goes where its client has sent it, unread: a problem where its requests should have been steered."
+            }
             Self::Refused => "A client was reset, or its connection refused: no right side was left.",
             Self::Defect => "This should never happen: please report it, with `sidetrack status`.",
         }
@@ -235,14 +237,14 @@ reasons! {
     /// A packet could not be cut or turned round: dropped.
     ErrTurn = "err_turn": Defect,
     /// A map update failed for another reason than room.
-    ErrMap = "err_map": Defect "With map `handshakes` or `heads` full in `sidetrack status`: too many dials at once. Else:",
+    ErrMap = "err_map": Defect,
     /// The head scanner did not come to an end.
     ErrScan = "err_scan": Defect,
     /// A redirect failed.
     ErrRedirect = "err_redirect": Defect,
     /// An IP packet with options, extension headers or fragments to a tracked tuple: passed as it is.
     OddHeader = "odd_header": Unsteered "Nothing, if its sender needs them: such packets are not read.",
-    /// Map `legs` had no room for the original leg of a connection that was to be diverted: reset.
+    /// Map `legs` had no room for a leg, or for the original one of a connection that was to be diverted: reset.
     ResetLegsFull = "reset_legs_full": Refused "Raise `limits.connections`: stop the agent, `sidetrack purge`, start it again.",
     /// The agent's dial was redirected inside the pod (an `OUTPUT` rule, a mesh): nothing is spliced, reset.
     ResetRedirected = "reset_redirected": Refused "Exclude the fork's port from the redirect, or the pod from the mesh.",
@@ -252,6 +254,19 @@ reasons! {
     LateClosed = "late_closed": None,
     /// A router on the way to a leg's backend takes no packets of this size (ICMP "too big"): the client was told, in its own numbers.
     TooBig = "too_big": Delay "The client sends smaller packets from then on. Give forks the MTU of the rest to avoid it.",
+    /// The SYN of a leg that the agent dials found map `handshakes` full: dropped, it comes again.
+    HandshakesFull = "handshakes_full": Delay
+        "More than 16,384 dials at once, or failed within ten seconds. A dial whose second SYN, a second later, finds no room either is "
+        "refused as `reset_unreachable`.",
+    /// Map `legs` had no room for the record by which the agent resets the baseline of a connection that is given up.
+    LegsFull = "legs_full": Delay
+        "The client is reset all the same; its baseline learns of it by its own time-out. Raise `limits.connections`: stop the agent, "
+        "`sidetrack purge`, start it again.",
+    /// Counted by the agent: it keeps as many bytes of held frames as it may: dropped, the client's retransmission comes again.
+    HeldFull = "held_full": Delay
+        "Rare is harmless. Else raise `limits.heldBytes`, or look for forks that take long to accept while clients upload to them.",
+    /// Counted by the agent: map `dials` had no room for the answer to a hold: the client's retransmission asks again.
+    DialsFull = "dials_full": Delay "More than 16,384 requests wait for their legs at once. Have clients keep connections open.",
 }
 
 /// How many entries map `counters` has: room for reasons to come.
