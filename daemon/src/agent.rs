@@ -123,6 +123,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
         error!("{error}");
         warn!("working with the routes that are pinned until the file is valid");
     }
+    routing::clear_filter(&maps).context("cannot clear map filter")?;
     let mut programmed = routing::adopt(&maps);
     let shared = Arc::new(Shared {
         maps,

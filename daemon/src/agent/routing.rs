@@ -13,6 +13,16 @@ pub(super) fn adopt(maps: &Maps) -> Programmed {
     Programmed::adopt(maps.services.entries(), maps.routes.entries(), named)
 }
 
+/// Takes away what an earlier agent has left in map `filter` of addresses that nothing has any more. Before anything is dialled or
+/// programmed.
+pub(super) fn clear_filter(maps: &Maps) -> Result<(), aya::maps::MapError> {
+    // Services first: what begins while the rest is read is theirs.
+    let services = maps.services.entries().into_iter().map(|(at, _)| (at.addr, at.port));
+    let connections = maps.connections.entries().into_iter().map(|(conn, _)| (conn.remote, conn.remote_port));
+    let legs = maps.legs.entries().into_iter().map(|(leg, _)| (leg.remote, leg.remote_port));
+    maps.filter.keep(services.chain(connections).chain(legs))
+}
+
 /// Takes the steps to `table`. Where one fails, the steps before it stay taken, and the next table starts from there.
 pub(super) fn program(shared: &Shared, programmed: &mut Programmed, table: &RouteTable) -> anyhow::Result<()> {
     let plan = programmed.plan(table)?;

@@ -4,7 +4,10 @@ use crate::kernel::{ACK, EGRESS, Kernel, SEGMENT, run};
 use anyhow::{Result, ensure};
 use aya::maps::RingBuf;
 use rstest::rstest;
-use sidetrack_splice::abi::record::{PHASE_HOLD, PHASE_WATCH};
+use sidetrack_splice::abi::{
+    reason::Reason,
+    record::{PHASE_HOLD, PHASE_WATCH},
+};
 use sidetrack_tests::gate::{Need, open};
 use zerocopy::IntoBytes as _;
 
@@ -32,6 +35,7 @@ fn a_head_that_the_agent_cannot_be_told_of_is_not_marked_as_held(#[values(false,
         }
         ensure!(number > 1000, "there is room for no more than {number}");
         ensure!(now.phase == PHASE_WATCH && now.as_bytes() == before.as_bytes(), "{before:?}\n{now:?}");
+        ensure!(kernel.counter(Reason::RingFull)? == 1, "and is counted");
         let mut ring = RingBuf::try_from(kernel.object.take_map("events").expect("the object has it"))?;
         let mut told = 0;
         while ring.next().is_some() {

@@ -11,7 +11,8 @@ use super::shell;
 pub fn run() -> Result<()> {
     let (path, text) = (root().join(counters::PATH), counters::document());
     if fs::read_to_string(&path).is_ok_and(|stands| stands == text) {
-        return Ok(shell::say(format_args!("{} is as the code has it", counters::PATH)));
+        shell::say(format_args!("{} is as the code has it", counters::PATH));
+        return Ok(());
     }
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     shell::say(format_args!("{} written", counters::PATH));
