@@ -242,8 +242,9 @@ reasons! {
     ErrScan = "err_scan": Defect,
     /// A redirect failed.
     ErrRedirect = "err_redirect": Defect,
-    /// An IP packet with options, extension headers or fragments to a tracked tuple: passed as it is.
-    OddHeader = "odd_header": Unsteered "Nothing, if its sender needs them: such packets are not read.",
+    /// An IP packet with options or fragments to a tracked tuple, or with extension headers of IPv6 to anywhere: passed as it is.
+    OddHeader = "odd_header": None
+        "Reports of multicast listeners count here, too. Where it grows with requests: their packets cannot be read, and steer nothing.",
     /// Map `legs` had no room for a leg, or for the original one of a connection that was to be diverted: reset.
     ResetLegsFull = "reset_legs_full": Refused "Raise `limits.connections`: stop the agent, `sidetrack purge`, start it again.",
     /// The agent's dial was redirected inside the pod (an `OUTPUT` rule, a mesh): nothing is spliced, reset.

@@ -1,4 +1,4 @@
-//! Bytes that the agent holds, of all connections together.
+//! Bytes that the agent holds, of all connections together. What one connection may have held the programs bound.
 
 use std::time::Duration;
 

@@ -66,8 +66,8 @@ impl Level {
         Ok(above)
     }
 
-    /// Waits until everything is back at this level.
-    pub fn back(&self, scene: &Scene, agent: &Agent) -> Result<()> {
+    /// Waits until everything is back at this level. Returns what there is then.
+    pub fn back(&self, scene: &Scene, agent: &Agent) -> Result<Self> {
         let mut last = Vec::new();
         let waited = wait_for("all to be as before", FORGOTTEN, || {
             last = self.above(scene, agent).unwrap_or_else(|error| vec![format!("{error:#}")]);
@@ -78,6 +78,6 @@ impl Level {
         }
         let now = Self::now(scene, agent)?;
         eprintln!("memory: {} KiB before, {} after; {} descriptors", self.memory, now.memory, now.descriptors);
-        Ok(())
+        Ok(now)
     }
 }

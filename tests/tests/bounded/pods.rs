@@ -74,5 +74,6 @@ fn pods_that_go_while_no_agent_runs_are_forgotten_by_the_next_one() -> Result<()
     wait_for("the pods to be gone from status", SOON, gone).with_context(|| agent.explain())?;
     // Another process: its memory and descriptors are its own.
     let level = Level::now(&scene, &agent)?;
-    Level { maps: before.maps, links: before.links, ..level }.back(&scene, &agent)
+    Level { maps: before.maps, links: before.links, ..level }.back(&scene, &agent)?;
+    Ok(())
 }

@@ -1,12 +1,15 @@
-//! The ring to the agent is full: what finds no room there has not happened.
+//! What finds no room on its way to the agent has not happened: the ring is full, or one connection has as much held as it may.
 
 use crate::kernel::{ACK, EGRESS, Kernel, SEGMENT, run};
 use anyhow::{Result, ensure};
 use aya::maps::RingBuf;
 use rstest::rstest;
-use sidetrack_splice::abi::{
-    reason::Reason,
-    record::{PHASE_HOLD, PHASE_WATCH},
+use sidetrack_splice::{
+    abi::{
+        reason::Reason,
+        record::{PHASE_HOLD, PHASE_WATCH},
+    },
+    conn::HELD_MAX,
 };
 use sidetrack_tests::gate::{Need, open};
 use zerocopy::IntoBytes as _;
@@ -48,4 +51,32 @@ fn a_head_that_the_agent_cannot_be_told_of_is_not_marked_as_held(#[values(false,
         return Ok(());
     }
     anyhow::bail!("there is room for {MANY} and more");
+}
+
+/// What one connection may have held behind its head is bounded: what is beyond is dropped and counted, and its client sends it again.
+#[rstest]
+fn what_one_connection_may_have_held_is_bounded(#[values(false, true)] v6: bool) -> Result<()> {
+    if !open(&[Need::Lab]) {
+        return Ok(());
+    }
+    let mut kernel = Kernel::load()?;
+    kernel.route("pr-1", 7)?;
+    let mut flow = kernel.open(v6)?;
+    kernel.send(&mut flow, b"POST / HTTP/1.1\r\nbaggage: sidetrack=pr-1\r\ncontent-length: 100000000\r\n\r\n")?;
+    let most = HELD_MAX as usize / SEGMENT;
+    for number in 1..=most + 10 {
+        kernel.send(&mut flow, &[b'x'; SEGMENT])?;
+        let now = kernel.connection(&flow)?.now;
+        ensure!(now.phase == PHASE_HOLD && now.held_bytes as usize <= HELD_MAX as usize, "{now:?}");
+        let dropped = kernel.counter(Reason::HoldDropped)? as usize;
+        ensure!(dropped == number.saturating_sub(most), "{dropped} of {number} segments were dropped");
+    }
+    // The head and all that was held, and nothing else, is on its way to the agent.
+    let mut ring = RingBuf::try_from(kernel.object.take_map("events").expect("the object has it"))?;
+    let mut told = 0;
+    while ring.next().is_some() {
+        told += 1;
+    }
+    ensure!(told == most + 1, "{told} events");
+    Ok(())
 }
