@@ -153,7 +153,7 @@ impl Attached {
         record(PodRecord::attached(&path, pod.link.index, &pod.link.name, &pod.addresses, number, state::now()));
         self.leave(shared, id);
         let ports = PortBook::default();
-        for (tuple, leg) in shared.maps.legs.entries() {
+        for (tuple, leg) in shared.maps.legs.walk() {
             if leg.moved != 0 && pod.addresses.contains(&tuple.local_addr().ip()) {
                 ports.adopt(tuple.remote_addr(), tuple.local_addr().port());
             }

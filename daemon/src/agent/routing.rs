@@ -17,9 +17,9 @@ pub(super) fn adopt(maps: &Maps) -> Programmed {
 /// programmed.
 pub(super) fn clear_filter(maps: &Maps) -> Result<(), aya::maps::MapError> {
     // Services first: what begins while the rest is read is theirs.
-    let services = maps.services.entries().into_iter().map(|(at, _)| (at.addr, at.port));
-    let connections = maps.connections.entries().into_iter().map(|(conn, _)| (conn.remote, conn.remote_port));
-    let legs = maps.legs.entries().into_iter().map(|(leg, _)| (leg.remote, leg.remote_port));
+    let services = maps.services.walk().map(|(at, _)| (at.addr, at.port));
+    let connections = maps.connections.walk().map(|(conn, _)| (conn.remote, conn.remote_port));
+    let legs = maps.legs.walk().map(|(leg, _)| (leg.remote, leg.remote_port));
     maps.filter.keep(services.chain(connections).chain(legs))
 }
 
@@ -33,8 +33,7 @@ pub(super) fn program(shared: &Shared, programmed: &mut Programmed, table: &Rout
         debug!(?op, "programmed");
         programmed.apply(&op);
     }
-    let in_use: std::collections::HashSet<u32> =
-        shared.maps.connections.entries().into_iter().map(|(_, c)| c.service).collect();
+    let in_use: std::collections::HashSet<u32> = shared.maps.connections.walk().map(|(_, c)| c.service).collect();
     for op in programmed.forget(|id| in_use.contains(&id)) {
         step(&shared.maps, &op)?;
         programmed.apply(&op);

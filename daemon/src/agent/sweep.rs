@@ -62,7 +62,7 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
     if !shared.attached.listed() {
         return;
     }
-    let connections: HashMap<Tuple, Connection> = shared.maps.connections.entries().into_iter().collect();
+    let connections: HashMap<Tuple, Connection> = shared.maps.connections.walk().collect();
     for (tuple, leg) in shared.maps.legs.entries() {
         if let Some(why) = ended::leg(connections.get(&leg.conn), &tuple, &leg, now, shared.config.parked_idle) {
             // It may have become the owner meanwhile.

@@ -185,7 +185,7 @@ mod tests {
             "4:28: spec.carriers[1]: carrier \"header:content-length\": this header cannot hold a key",
             "5:25: spec.limits.connections: 1, expected 256 to 1048576",
             "5:45: spec.limits.ringBufferBytes: 300000 is no power of two: expected one, as in 16777216",
-            "5:70: spec.limits.heldBytes: 1, expected 2097152 to 1073741824",
+            "5:64: spec.limits.heldBytes: 1, expected 2097152 to 1073741824",
             "6:16: spec.dialTimeout: \"5\" is no duration: expected a number and a unit",
             "7:18: spec.switchTimeout: 3600s, expected 100ms to 60s",
         ];
