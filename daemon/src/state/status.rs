@@ -249,7 +249,7 @@ fn room(pins: &Pins) -> Result<Vec<MapItem>, StateError> {
         let path = pins.map(name);
         Ok(MapItem { name, entries: maps::count::<K, V>(&path)?, room: maps::room(&path)? })
     }
-    Ok(vec![
+    let mut items = vec![
         item::<ServiceAddr, Service>(pins, "services")?,
         item::<RouteKey, Route>(pins, "routes")?,
         item::<Tuple, Connection>(pins, "connections")?,
@@ -258,8 +258,13 @@ fn room(pins: &Pins) -> Result<Vec<MapItem>, StateError> {
         item::<Tuple, Dial>(pins, "dials")?,
         item::<HeadKey, Window>(pins, "heads")?,
         item::<NameKey, NameText>(pins, "names")?,
-        item::<PodKey, PodRecord>(pins, pod::MAP)?,
-    ])
+    ];
+    match item::<PodKey, PodRecord>(pins, pod::MAP) {
+        // An agent that starts makes it after the others.
+        Err(StateError::Missing(_)) => {}
+        pods => items.push(pods?),
+    }
+    Ok(items)
 }
 
 #[cfg(test)]
