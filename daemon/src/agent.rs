@@ -6,6 +6,7 @@
 //! - `holds` answers held heads; `legs` makes a leg for one.
 //! - `drain` leads the records of another ABI to their end.
 //! - `older` makes the records of connections that stood before.
+//! - `room` bounds what is held of all connections together.
 //! - `untaken` names why a leg that was made is not used, `lack` what a held head waits for.
 //! - `seldom` keeps a warning from coming with each request.
 //! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
@@ -17,6 +18,7 @@ mod holds;
 mod lack;
 mod legs;
 mod older;
+mod room;
 mod routing;
 mod seldom;
 mod sweep;
@@ -135,6 +137,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
         error!("{error}");
         warn!("working with the routes that are pinned until the file is valid");
     }
+    routing::clear_filter(&maps).context("cannot clear map filter")?;
     let mut programmed = routing::adopt(&maps);
     let shared = Arc::new(Shared {
         pin_dir: options.pin_dir.clone(),

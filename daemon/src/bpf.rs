@@ -10,6 +10,7 @@
 //! ```
 
 pub mod attach;
+pub mod counters;
 pub mod filter;
 pub mod load;
 pub mod lock;

@@ -14,7 +14,10 @@ use std::{path::PathBuf, sync::LazyLock};
 use clap::{Args, Parser, Subcommand};
 use sidetrack_splice::abi::ABI;
 
-pub use self::{counter::explain, output::Output};
+pub use self::{
+    counter::UnknownCounter,
+    output::{FlowsOutput, Output},
+};
 use crate::{
     config::{
         DEFAULT_LOG_LEVEL, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG, ENV_LOG_FORMAT, ENV_LOG_LEVEL,
@@ -124,9 +127,12 @@ pub struct ShowArgs {
 /// `sidetrack flows`.
 #[derive(Debug, Args)]
 pub struct FlowsArgs {
-    /// Pins and form.
+    /// Pins.
     #[command(flatten)]
-    pub show: ShowArgs,
+    pub pins: PinArgs,
+    /// For people, the same with a line for each leg, or one JSON object.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: FlowsOutput,
     /// Closed connections too, which are kept for a minute for their last segments.
     #[arg(short, long)]
     pub all: bool,
@@ -165,6 +171,9 @@ pub struct PurgeArgs {
 pub struct ExplainArgs {
     /// Name of the counter.
     pub name: Option<String>,
+    /// Form.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `sidetrack routes`, as text.
@@ -175,9 +184,14 @@ pub fn routes(args: &ShowArgs) -> Result<String, StateError> {
 
 /// `sidetrack flows`, as text.
 pub fn flows(args: &FlowsArgs) -> Result<String, StateError> {
-    let snapshot = Snapshot::flows(&Pins::open(&args.show.pins.pin_dir)?)?;
+    let snapshot = Snapshot::flows(&Pins::open(&args.pins.pin_dir)?)?;
     let filter = state::flows::Filter { closed: args.all, service: args.service.clone(), key: args.key.clone() };
-    Ok(args.show.output.output.show(&state::flows::Flows::of(&snapshot, &filter), flows::table))
+    let flows = state::flows::Flows::of(&snapshot, &filter);
+    Ok(match args.output {
+        FlowsOutput::Table => flows::table(&flows),
+        FlowsOutput::Wide => flows::wide(&flows),
+        FlowsOutput::Json => Output::Json.show(&flows, flows::table),
+    })
 }
 
 /// `sidetrack status`, as text.
@@ -187,9 +201,17 @@ pub fn status(args: &StatusArgs) -> Result<String, StateError> {
     Ok(args.show.output.output.show(&status, status::table))
 }
 
+/// `sidetrack explain-counter`, as text.
+pub fn explain(args: &ExplainArgs) -> Result<String, UnknownCounter> {
+    counter::explain(args.name.as_deref(), args.output.output)
+}
+
 /// The exit code for an error.
 #[must_use]
 pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<UnknownCounter>() {
+        return EXIT_USAGE;
+    }
     match error.downcast_ref::<StateError>() {
         Some(StateError::NoPins(_) | StateError::OtherAbi { .. }) => EXIT_NOTHING,
         _ => EXIT_FAILED,

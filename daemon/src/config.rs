@@ -42,6 +42,9 @@ pub const DEFAULT_CONNECTIONS: u32 = 65_536;
 /// Bytes of held frames that may wait for the agent at once: 256 of the largest (64 KiB), or some ten thousand ordinary
 /// heads. A full buffer loses nothing, it costs a retransmission.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
+/// Bytes of held frames that the agent keeps at once, of all connections: four times what fits into the ring buffer, as much as 64
+/// clients have held at most (1 MiB each), or some 40,000 ordinary heads.
+pub const DEFAULT_HELD_BYTES: u32 = 64 << 20;
 /// How long a fork may take to accept. A client whose keyed head has no answer for 2 s shall have a reset by then; what
 /// remains is for holding and answering.
 pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -68,6 +71,8 @@ pub struct Config {
     pub connections: u32,
     /// Size of the ring buffer `events`, a power of two.
     pub ring_bytes: u32,
+    /// Bytes of held frames that the agent keeps at once.
+    pub held_bytes: u32,
     /// How long a fork may take to accept.
     pub dial_timeout: Duration,
     /// How long a head waits for the end of the response before it.
@@ -84,6 +89,7 @@ impl Default for Config {
             carriers: carrier::default_carriers(),
             connections: DEFAULT_CONNECTIONS,
             ring_bytes: DEFAULT_RING_BYTES,
+            held_bytes: DEFAULT_HELD_BYTES,
             dial_timeout: DEFAULT_DIAL_TIMEOUT,
             switch_timeout: DEFAULT_SWITCH_TIMEOUT,
             parked_idle: DEFAULT_PARKED_IDLE,
@@ -96,6 +102,8 @@ impl Default for Config {
 pub const CONNECTIONS_RANGE: std::ops::RangeInclusive<u32> = 256..=1_048_576;
 /// Sizes of the ring buffer that make sense: the least holds four frames of 64 KiB.
 pub const RING_RANGE: std::ops::RangeInclusive<u32> = 256 << 10..=256 << 20;
+/// Bounds of what is held that make sense: the least is what two connections may have held.
+pub const HELD_RANGE: std::ops::RangeInclusive<u32> = 2 << 20..=1 << 30;
 /// Sensible time-outs of a dial.
 pub const DIAL_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(30);
 /// Sensible time-outs of a switch.

@@ -22,9 +22,7 @@ fn main() -> ExitCode {
         Command::Routes(args) => cli::routes(&args).map_err(Into::into).and_then(|text| show(&text)),
         Command::Flows(args) => cli::flows(&args).map_err(Into::into).and_then(|text| show(&text)),
         Command::Status(args) => cli::status(&args).map_err(Into::into).and_then(|text| show(&text)),
-        Command::ExplainCounter(args) => {
-            cli::explain(args.name.as_deref()).map_err(Into::into).and_then(|text| show(&text))
-        }
+        Command::ExplainCounter(args) => cli::explain(&args).map_err(Into::into).and_then(|text| show(&text)),
     };
     match done {
         Ok(()) => ExitCode::from(cli::EXIT_OK),

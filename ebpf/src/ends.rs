@@ -47,7 +47,7 @@ pub extern "C" fn give_up(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         // SAFETY: a map value, one field.
         let answered = unsafe { (*c).server.mss != 0 };
         if out.state.flags & CONN_DIVERTED == 0 && answered && !open::original(c, &out.key.conn, out.now, 0) {
-            count(Reason::ErrMap);
+            count(Reason::LegsFull);
         }
         ended(skb, out);
     }

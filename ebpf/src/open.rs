@@ -21,6 +21,9 @@ use crate::{
     turn,
 };
 
+/// `-E2BIG`: what `bpf_map_update_elem` says of a hash map without room.
+const FULL: i32 = -7;
+
 /// A packet of a leg that the agent dials. Its SYN is noted, and loses its timestamps unless the client has them, too.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -35,8 +38,10 @@ pub extern "C" fn dial(skb: *mut __sk_buff, stamped: u32) -> i32 {
     count(Reason::DialSyn);
     skb::outbound(&mut out.key.conn, p);
     let seen = Handshake { at: skb::now(), isn: p.seq, peer_isn: 0, stamp: 0, answered: 0 };
-    if HANDSHAKES.insert(&out.key.conn, &seen, 0).is_err() {
-        count(Reason::ErrMap);
+    if let Err(error) = HANDSHAKES.insert(&out.key.conn, &seen, 0) {
+        // One that is not noted would be taken for redirected.
+        count(if error == FULL { Reason::HandshakesFull } else { Reason::ErrMap });
+        return SHOT;
     }
     if stamped == 0
         && p.options_len() != 0

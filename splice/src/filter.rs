@@ -1,7 +1,7 @@
 //! Which addresses are worth a look: a bitmap that says of most packets at once that they are nobody's business.
 //!
 //! A bit that is set for an address that is not in use costs a look-up; one that is missing would hide a leg. So bits are
-//! only ever added while connections live.
+//! only ever added while an agent runs; one that starts takes away those of addresses that nothing has any more.
 
 use crate::abi::addr::Addr;
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use sidetrack_tests::{
-    Agent, Request, Scene,
+    Agent, HttpError, Request, Scene, agent,
     lab::BBR,
     scene::{FAIL_KEY, KEY, OTHER_KEY, PORT},
     wait_for,
@@ -56,7 +56,17 @@ fn flows_shows_who_serves_each_connection() -> Result<()> {
     ensure!(shown["owner"] == "fork" && shown["key"] == KEY && shown["legs"] == 2, "{shown}");
     ensure!(shown["owner_address"] == "[fd00::12]:8080" && shown["asked"] == 2, "{shown}");
     ensure!(shown["age_seconds"].is_number(), "{shown}");
+    let legs = shown["leg_items"].as_array().context("no legs")?;
+    let states: Vec<_> = legs.iter().map(|leg| (&leg["kind"], &leg["state"])).collect();
+    ensure!(states == [(&"baseline".into(), &"parked".into()), (&"fork".into(), &"owner".into())], "{shown:#}");
+    ensure!(legs[1]["backend"] == "[fd00::12]:8080" && legs[1]["key"] == KEY, "{shown:#}");
+    ensure!(legs[0]["local"] == client && legs[1]["local"] != client, "{shown:#}");
+    ensure!(legs.iter().all(|leg| leg["idle_seconds"].is_number() && leg["age_seconds"].is_number()), "{shown:#}");
     ensure!(agent.command(&["flows"])?.contains("shop/orders"));
+    let wide = agent.command(&["flows", "-o", "wide"])?;
+    let line = |words: &[&str]| wide.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    ensure!(line(&["  leg ", &client, "baseline", "parked"]), "{wide}");
+    ensure!(line(&["  leg ", "fork [fd00::12]:8080", KEY, "owner"]), "{wide}");
     drop(http);
     let gone = || flow().is_err().then_some(());
     wait_for("the closed connection to be gone", Duration::from_secs(10), gone)
@@ -77,6 +87,48 @@ fn status_shows_pods_programs_and_version() -> Result<()> {
         ensure!(hooks["egress"][0]["ours"] == true && hooks["ingress"][0]["ours"] == true, "{shown:#}");
     }
     ensure!(agent.command(&["status"])?.contains("client"));
+    Ok(())
+}
+
+#[test]
+fn status_has_the_reason_of_every_reset_and_of_every_opaque_connection() -> Result<()> {
+    let Some(scene) = Scene::open("reasons", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let before = agent.command(&["status"])?;
+    ensure!(!before.contains("RESETS") && !before.contains("OPAQUE"), "{before}");
+    let refused = scene.http()?.exchange(&Request::get("/").key(FAIL_KEY));
+    ensure!(matches!(refused, Err(HttpError::Reset)), "{refused:?}");
+    scene.http()?.send(b"\x16\x03\x01\x02\x00\x01")?;
+    let opaque = || (agent.counter("opaque_tls").ok()? == 1).then_some(());
+    wait_for("a connection to be opaque", Duration::from_secs(10), opaque).with_context(|| agent.explain())?;
+    let status = agent.status()?;
+    for (list, reason) in [("resets", "reset_route_fail"), ("opaque", "opaque_tls")] {
+        let all = status[list].as_array().with_context(|| format!("no {list}"))?;
+        let counted: Vec<_> = all.iter().filter(|one| one["count"] != 0).map(|one| &one["name"]).collect();
+        ensure!(counted == [reason], "{list}: {counted:?}");
+        ensure!(all.len() > 3 && all.iter().all(|one| one["meaning"].is_string()), "{status:#}");
+    }
+    let text = agent.command(&["status"])?;
+    let at = |words: &str| text.find(words).with_context(|| format!("no {words} in\n{text}"));
+    let order = [at("RESETS")?, at("reset_route_fail")?, at("OPAQUE")?, at("opaque_tls")?, at("COUNTER")?];
+    ensure!(order.is_sorted(), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_counter_is_explained_without_any_agent_and_a_wrong_name_is_a_mistake_of_usage() -> Result<()> {
+    let explain = |words: &[&str]| {
+        let output = std::process::Command::new(agent::binary()).arg("explain-counter").args(words).output()?;
+        let text = |bytes| String::from_utf8(bytes).context("UTF-8");
+        Ok::<_, anyhow::Error>((output.status.code(), text(output.stdout)?, text(output.stderr)?))
+    };
+    let (code, said, _) = explain(&["reset_sticky"])?;
+    ensure!(code == Some(0) && said.contains("reset_sticky: The response has no length"), "{code:?}\n{said}");
+    let (code, said, error) = explain(&["reset_stiky"])?;
+    ensure!(code == Some(2) && said.is_empty() && error.contains("there are reset_sticky"), "{code:?}\n{said}{error}");
+    let (code, said, _) = explain(&["-o", "json"])?;
+    let all: Value = serde_json::from_str(&said)?;
+    ensure!(code == Some(0) && items(&all)?.len() > 60, "{code:?}\n{said}");
     Ok(())
 }
 
@@ -176,7 +228,7 @@ fn a_pin_directory_outside_a_bpffs_is_refused_with_what_to_do() -> Result<()> {
     agent.write(scene.routes().yaml())?;
     let directory = scene.lab.dir().join("no-bpffs");
     std::fs::create_dir_all(&directory)?;
-    let mut command = std::process::Command::new(sidetrack_tests::agent::binary());
+    let mut command = std::process::Command::new(agent::binary());
     command.arg("agent").arg("--routes").arg(agent.routes_file()).arg("--pin-dir").arg(directory.join("pins"));
     command.args(["--netns-dir", sidetrack_tests::lab::NETNS_DIR]);
     let mut process = scene.lab.spawn("agent", command)?;

@@ -3,6 +3,7 @@
 mod apt;
 mod build;
 mod deny;
+mod docs;
 mod guest;
 mod install;
 mod kernels;
@@ -56,6 +57,8 @@ enum Command {
     Kernels(kernels::Args),
     /// Check formatting and lints of all crates, the kernel programs too
     Lint(lint::Args),
+    /// Write the parts of the documentation that come from the code
+    Docs,
     /// Check the dependencies of both lock files: bans, licences, sources
     Deny,
 }
@@ -80,6 +83,7 @@ pub fn run() -> Result<ExitCode> {
         Command::Test(args) => return test::run(&args),
         Command::Kernels(args) => return kernels::kernels(&args),
         Command::Lint(args) => lint::run(&args)?,
+        Command::Docs => docs::run()?,
         Command::Deny => deny::run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,8 +1,10 @@
 //! Finds what the eBPF crate needs to be compiled, and compiles it.
 //!
-//! `cargo xtask` and the daemon's build script share this library, so its only dependency is `anyhow`. It installs
-//! nothing: that is `cargo xtask setup`.
+//! `cargo xtask` and the daemon's build script share this library. Without the feature `cli`, as the build script takes it, its only
+//! dependency is `anyhow`. It installs nothing: that is `cargo xtask setup`.
 
+#[cfg(feature = "cli")]
+pub mod counters;
 pub mod ebpf;
 pub mod libraries;
 pub mod process;

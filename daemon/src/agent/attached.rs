@@ -1,7 +1,7 @@
 //! The pods that the programs are attached to.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -43,6 +43,8 @@ struct Members {
     by_id: HashMap<NetnsId, Arc<Member>>,
     by_address: HashMap<IpAddr, Arc<Member>>,
     records: HashMap<NetnsId, Vec<IpAddr>>,
+    /// What stands in map `pods` by this agent.
+    shown: HashSet<PodKey>,
     listed: bool,
 }
 
@@ -84,17 +86,44 @@ impl Attached {
             PodEvent::Gone(id) => {
                 self.leave(shared, id);
                 self.attacher.detach(id, None);
-                _ = shared.maps.pods.remove(&PodKey::netns(id.ino));
+                self.hide(shared, PodKey::netns(id.ino));
                 info!(netns = id.ino, "pod gone");
             }
             PodEvent::Odd(id, path, outcome) => self.odd(shared, id, &path, &outcome),
-            PodEvent::Vanished(path) => _ = shared.maps.pods.remove(&PodKey::file(&path)),
+            PodEvent::Vanished(path) => self.hide(shared, PodKey::file(&path)),
             PodEvent::Listed => {
                 let mut members = self.lock();
                 members.listed = true;
                 let alive: Vec<u64> = members.by_id.keys().map(|id| id.ino).collect();
                 drop(members);
                 self.attacher.retain(|ino| alive.contains(&ino));
+                self.forget_predecessors(shared);
+            }
+        }
+    }
+
+    /// Shows tools what became of a namespace.
+    fn show(&self, shared: &Shared, key: PodKey, record: &PodRecord) {
+        self.lock().shown.insert(key);
+        _ = shared.maps.pods.put(&key, record);
+    }
+
+    fn hide(&self, shared: &Shared, key: PodKey) {
+        self.lock().shown.remove(&key);
+        _ = shared.maps.pods.remove(&key);
+    }
+
+    /// Forgets what an earlier agent has shown of pods that went while none ran.
+    fn forget_predecessors(&self, shared: &Shared) {
+        let members = self.lock();
+        for (key, _) in shared.maps.pods.entries() {
+            if !members.shown.contains(&key) {
+                _ = shared.maps.pods.remove(&key);
+            }
+        }
+        for (key, _) in shared.maps.names.entries() {
+            if key.kind == NAME_POD && !members.by_address.contains_key(&IpAddr::from(key.addr)) {
+                _ = shared.maps.names.remove(&key);
             }
         }
     }
@@ -102,7 +131,7 @@ impl Attached {
     async fn appear(&self, shared: &Arc<Shared>, pod: Pod) {
         let (id, path) = (pod.id(), pod.netns.path());
         let known = self.lock().by_id.get(&id).cloned();
-        let record = |r: PodRecord| _ = shared.maps.pods.put(&PodKey::netns(id.ino), &r);
+        let record = |r: PodRecord| self.show(shared, PodKey::netns(id.ino), &r);
         let failed = |why: &str| {
             warn!(pod = %path.display(), interface = %pod.link.name, "not attached: {why}");
             record(PodRecord::failed(&path, pod.link.index, &pod.link.name, why, state::now()));
@@ -131,7 +160,7 @@ impl Attached {
         record(PodRecord::attached(&path, pod.link.index, &pod.link.name, &pod.addresses, number, state::now()));
         self.leave(shared, id);
         let ports = known.map_or_else(|| Arc::new(PortBook::anywhere()), |old| Arc::clone(&old.ports));
-        for (tuple, leg) in shared.maps.legs.entries() {
+        for (tuple, leg) in shared.maps.legs.walk() {
             if leg.moved != 0 && pod.addresses.contains(&tuple.local_addr().ip()) {
                 ports.adopt(tuple.remote_addr(), tuple.local_addr().port());
             }
@@ -180,6 +209,6 @@ impl Attached {
             }
             None => PodKey::file(path),
         };
-        _ = shared.maps.pods.put(&key, &PodRecord::odd(path, outcome, state::now()));
+        self.show(shared, key, &PodRecord::odd(path, outcome, state::now()));
     }
 }

@@ -21,6 +21,7 @@ use super::{
     attached::Member,
     lack,
     legs::{self, LegError},
+    room::{Room, Share},
     seldom::{EVERY, Seldom},
     sweep,
     untaken::{self, Over},
@@ -42,6 +43,8 @@ const ADOPT: Duration = Duration::from_secs(2);
 struct Held {
     bytes: Vec<u8>,
     gso_size: u32,
+    /// Its part of what may be kept, while it is.
+    _share: Option<Arc<Share>>,
 }
 
 /// One hold: the head's frame, and those behind it.
@@ -63,6 +66,7 @@ impl Hold {
 #[derive(Clone)]
 pub(super) struct Holds {
     shared: Arc<Shared>,
+    room: Room,
     open: Arc<Mutex<HashMap<Tuple, Hold>>>,
     /// Which pod was said to have no port for which endpoint.
     ports_out: Arc<Mutex<Seldom<(NetnsId, SocketAddr)>>>,
@@ -70,7 +74,8 @@ pub(super) struct Holds {
 
 impl Holds {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, open: Arc::default(), ports_out: Arc::default() }
+        let room = Room::new(shared.config.held_bytes as usize);
+        Self { shared, room, open: Arc::default(), ports_out: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Tuple, Hold>> {
@@ -87,20 +92,37 @@ impl Holds {
             // Its pod went, or is not known yet: the client's retransmission asks again.
             return debug!(conn = %event.conn, "held frame of an unknown pod");
         };
-        let held = Held { bytes: frame.to_vec(), gso_size: event.gso_size };
         match event.kind {
-            EVENT_DIAL | EVENT_WAIT => self.begin(event, held, member),
-            EVENT_MORE => self.more(event, held, &member),
-            EVENT_CUT => match cut(&held.bytes, event.cut as usize) {
+            EVENT_DIAL | EVENT_WAIT => {
+                if let Some(held) = self.keep(event, frame) {
+                    self.begin(event, held, member);
+                }
+            }
+            EVENT_MORE => {
+                if let Some(held) = self.keep(event, frame) {
+                    self.more(event, held, &member);
+                }
+            }
+            EVENT_CUT => match cut(frame, event.cut as usize) {
                 Ok((first, second)) => {
                     for bytes in [first, second] {
-                        self.again(event, &member, Held { bytes, gso_size: held.gso_size });
+                        self.again(event, &member, Held { bytes, gso_size: event.gso_size, _share: None });
                     }
                 }
                 Err(error) => warn!(conn = %event.conn, "a frame cannot be cut: {error}"),
             },
             kind => warn!(kind, "an event of an unknown kind: sidetrack and its kernel programs differ"),
         }
+    }
+
+    /// A copy of a frame, where there is room for it. What is dropped its client sends again.
+    fn keep(&self, event: &Event, frame: &[u8]) -> Option<Held> {
+        let Some(share) = self.room.take(frame.len()) else {
+            self.shared.maps.counters.add(Reason::HeldFull);
+            debug!(conn = %event.conn, "a held frame is dropped: as much is held as limits.heldBytes allows");
+            return None;
+        };
+        Some(Held { bytes: frame.to_vec(), gso_size: event.gso_size, _share: Some(Arc::new(share)) })
     }
 
     fn begin(&self, event: &Event, frame: Held, member: Arc<Member>) {
@@ -182,15 +204,26 @@ impl Holds {
         self.lock().get(&event.conn).is_some_and(|hold| hold.is_of(event))
     }
 
-    /// Answers a hold, unless there is another in its place.
-    fn answer(&self, event: &Event, status: u32, reason: Reason, leg: LegRef) {
+    /// Answers a hold, unless there is another in its place. False: the kernel cannot be told.
+    fn answer(&self, event: &Event, status: u32, reason: Reason, leg: LegRef) -> bool {
         let dial = Dial { hold: event.hold, status, slot: event.slot, reason: reason as u32, leg };
         let open = self.lock();
         if open.get(&event.conn).is_none_or(|hold| !hold.is_of(event)) {
-            return;
+            return true;
         }
-        if let Err(error) = self.shared.maps.dials.put(&event.conn, &dial) {
-            warn!(conn = %event.conn, "map dials takes no answer: {error}");
+        let put = self.shared.maps.dials.put(&event.conn, &dial);
+        if let Err(error) = &put {
+            self.shared.maps.counters.add(Reason::DialsFull);
+            warn!(conn = %event.conn, "map dials takes no answer: {error}; the client's retransmission asks again");
+        }
+        put.is_ok()
+    }
+
+    /// Lets go of a hold, and of what is held behind its head.
+    fn drop_hold(&self, event: &Event) {
+        let mut open = self.lock();
+        if open.get(&event.conn).is_some_and(|hold| hold.is_of(event)) {
+            open.remove(&event.conn);
         }
     }
 
@@ -207,10 +240,7 @@ impl Holds {
         self.answer(event, DIAL_FAILED, reason, LegRef::default());
         self.retry(event, member);
         self.withdraw(event);
-        let mut open = self.lock();
-        if open.get(&event.conn).is_some_and(|hold| hold.is_of(event)) {
-            open.remove(&event.conn);
-        }
+        self.drop_hold(event);
     }
 
     /// Lets the baseline serve the held head. Where even that is not to be had, the client is reset.
@@ -259,7 +289,15 @@ impl Holds {
                 return self.refuse(event, member, error.reason());
             }
         };
-        self.answer(event, DIAL_READY, Reason::SpliceCold, made.leg);
+        if !self.answer(event, DIAL_READY, Reason::SpliceCold, made.leg) {
+            self.drop_hold(event);
+            made.release(&self.shared, member);
+            let tuple = legs::tuple(&event.conn, &made.leg);
+            if let Some(leg) = self.shared.maps.legs.find(&tuple) {
+                legs::end(&self.shared, &tuple, &leg, "nobody can be told of it");
+            }
+            return;
+        }
         let deadline = begun + self.shared.config.dial_timeout + ADOPT;
         let mut pause = PAUSE;
         let mut refused = false;

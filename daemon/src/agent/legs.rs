@@ -33,6 +33,9 @@ pub(super) enum LegError {
     /// No leg can be had.
     #[error("{0}")]
     Refused(String),
+    /// Map `legs` is full.
+    #[error("map legs takes no more ({0}); raise limits.connections")]
+    Full(String),
     /// The pod has no local port for one. Every request finds the same for some time.
     #[error("{cause}")]
     NoPort {
@@ -77,6 +80,7 @@ impl LegError {
     pub(super) const fn reason(&self) -> Reason {
         match self {
             Self::Redirected(_) => Reason::ResetRedirected,
+            Self::Full(_) => Reason::ResetLegsFull,
             Self::Outdated(_) | Self::Refused(_) | Self::NoPort { .. } => Reason::ResetUnreachable,
         }
     }
@@ -237,7 +241,7 @@ pub(super) async fn make(
         }
         Err(error) => {
             abandon(dialled);
-            return Err(LegError::Refused(format!("map legs takes no more ({error}); raise limits.connections")));
+            return Err(LegError::Full(error.to_string()));
         }
     }
     if let Err(error) = dialled.confirm() {

@@ -15,6 +15,16 @@ pub(super) fn adopt(maps: &Maps) -> Programmed {
     Programmed::adopt(maps.services.entries(), maps.routes.entries(), named)
 }
 
+/// Takes away what an earlier agent has left in map `filter` of addresses that nothing has any more. Before anything is dialled or
+/// programmed.
+pub(super) fn clear_filter(maps: &Maps) -> Result<(), aya::maps::MapError> {
+    // Services first: what begins while the rest is read is theirs.
+    let services = maps.services.walk().map(|(at, _)| (at.addr, at.port));
+    let connections = maps.connections.walk().map(|(conn, _)| (conn.remote, conn.remote_port));
+    let legs = maps.legs.walk().map(|(leg, _)| (leg.remote, leg.remote_port));
+    maps.filter.keep(services.chain(connections).chain(legs))
+}
+
 /// Takes the steps to `table`. Where one fails, the steps before it stay taken, and the next table starts from there.
 pub(super) fn program(shared: &Arc<Shared>, programmed: &mut Programmed, table: &RouteTable) -> anyhow::Result<()> {
     let plan = programmed.plan(table)?;
@@ -33,8 +43,7 @@ pub(super) fn program(shared: &Arc<Shared>, programmed: &mut Programmed, table: 
         programmed.apply(&op);
     }
     older(shared, &services)?;
-    let in_use: std::collections::HashSet<u32> =
-        shared.maps.connections.entries().into_iter().map(|(_, c)| c.service).collect();
+    let in_use: std::collections::HashSet<u32> = shared.maps.connections.walk().map(|(_, c)| c.service).collect();
     for op in programmed.forget(|id| in_use.contains(&id)) {
         step(&shared.maps, &op)?;
         programmed.apply(&op);

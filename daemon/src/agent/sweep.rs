@@ -63,7 +63,7 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
     if !shared.attached.listed() {
         return;
     }
-    let connections: HashMap<Tuple, Connection> = shared.maps.connections.entries().into_iter().collect();
+    let connections: HashMap<Tuple, Connection> = shared.maps.connections.walk().collect();
     for (tuple, leg) in shared.maps.legs.entries() {
         let idle = shared.config.parked_idle;
         if ended::leg(connections.get(&leg.conn), &tuple, &leg, now, idle).is_some() {

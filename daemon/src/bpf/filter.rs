@@ -1,6 +1,6 @@
 //! Map `filter`: the addresses that the programs look at.
 //!
-//! A bit stays until `sidetrack purge`: one that nobody needs any more costs a look-up, and one that is taken away from a live leg
+//! A bit stays until the next agent starts: one that nobody needs any more costs a look-up, and one that is taken away from a live leg
 //! would hide it.
 
 use std::{
@@ -34,5 +34,23 @@ impl Filter {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         let word = map.get(&at, 0)?;
         if word & mask == 0 { map.set(at, word | mask, 0) } else { Ok(()) }
+    }
+
+    /// Takes away all bits but those of these addresses: of all that stands in the maps when an agent starts. Nobody else adds a
+    /// bit meanwhile, and what the programs add to the maps has an address that a service has.
+    pub fn keep(&self, needed: impl IntoIterator<Item = (Addr, u16)>) -> Result<(), MapError> {
+        let mut bits = vec![0; filter::WORDS];
+        for (addr, port) in needed {
+            let (at, mask) = filter::bit(&addr, port);
+            bits[at as usize] |= mask;
+        }
+        let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        for (at, kept) in (0..).zip(bits) {
+            let word = map.get(&at, 0)?;
+            if word & !kept != 0 {
+                map.set(at, word & kept, 0)?;
+            }
+        }
+        Ok(())
     }
 }

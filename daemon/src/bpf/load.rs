@@ -24,7 +24,7 @@ use sidetrack_splice::{
     window::Window,
 };
 
-use super::{Hook, filter::Filter, table::Table};
+use super::{Hook, counters::Counters, filter::Filter, table::Table};
 use crate::{
     config::Config,
     state::{
@@ -132,6 +132,8 @@ pub struct Maps {
     pub names: Table<NameKey, NameText>,
     /// Pods, for tools.
     pub pods: Table<PodKey, PodRecord>,
+    /// What the agent counts itself.
+    pub counters: Counters,
 }
 
 /// Loads the programs below `pin_dir`, with the maps that are pinned there, or new ones.
@@ -167,6 +169,7 @@ pub fn load(pin_dir: &Path, config: &Config) -> Result<Kernel, LoadError> {
         heads: table(&mut object, "heads")?,
         names: table(&mut object, "names")?,
         pods: pods(&dir.join(pod::MAP))?,
+        counters: take(&mut object, "counters").and_then(|m| Counters::new(m).map_err(wrong("counters")))?,
     };
     let events = take(&mut object, "events").and_then(|m| RingBuf::try_from(m).map_err(wrong("events")))?;
     Ok(Kernel { dir, egress, ingress, maps, events, adopted })

@@ -88,9 +88,14 @@ impl<K: Record, V: Record> Table<K, V> {
         }
     }
 
-    /// All entries. The kernel may change the map meanwhile: an entry may be missed, or stand there twice.
-    pub fn entries(&self) -> Vec<(K, V)> {
+    /// All entries, one at a time. The kernel may change the map meanwhile: an entry may be missed, or stand there twice.
+    pub fn walk(&self) -> impl Iterator<Item = (K, V)> {
         // A walk that meets a deleted key starts over: bounded by what a full map needs, twice.
-        self.read.iter().flatten().map(|(k, v)| (k.0, v.0)).take(1 << 20).collect()
+        self.read.iter().flatten().map(|(k, v)| (k.0, v.0)).take(1 << 20)
+    }
+
+    /// The same all at once, for who removes some of them on the way.
+    pub fn entries(&self) -> Vec<(K, V)> {
+        self.walk().collect()
     }
 }

@@ -1,14 +1,30 @@
-//! `sidetrack flows` as a table.
+//! `sidetrack flows` as a table, with or without its legs.
 
-use comfy_table::Cell;
+use std::net::SocketAddr;
+
+use comfy_table::{Cell, Table};
 
 use super::{
     color::{Tone, cell},
     output,
 };
-use crate::state::flows::{Flow, Flows};
+use crate::state::flows::{Flow, Flows, LegItem};
 
+/// One line for each connection.
 pub(super) fn table(flows: &Flows) -> String {
+    lines(flows, |_, _| {})
+}
+
+/// The same, with a line for each leg below its connection.
+pub(super) fn wide(flows: &Flows) -> String {
+    lines(flows, |table, flow| {
+        for leg in &flow.leg_items {
+            table.add_row(leg_row(flow, leg));
+        }
+    })
+}
+
+fn lines(flows: &Flows, below: impl Fn(&mut Table, &Flow)) -> String {
     if flows.items.is_empty() {
         return "no connection is followed: none is open to a routed service\n".into();
     }
@@ -18,14 +34,15 @@ pub(super) fn table(flows: &Flows) -> String {
         table.add_row([
             Cell::new(client(flow)),
             Cell::new(format!("{} ({})", flow.service, flow.service_address)),
-            owner(flow),
-            flow.key.as_ref().map_or_else(|| cell("-", Tone::Faint), |key| cell(key, Tone::Ours)),
+            backend(flow.owner, flow.owner_address),
+            key(flow.key.as_deref()),
             phase(flow),
             Cell::new(flow.legs),
             Cell::new(requests(flow)),
             Cell::new(output::age(flow.age_seconds)),
             Cell::new(output::age(flow.idle_seconds)),
         ]);
+        below(&mut table, flow);
     }
     let forked = flows.items.iter().filter(|flow| flow.owner != "baseline").count();
     let counts = format!(
@@ -35,6 +52,26 @@ pub(super) fn table(flows: &Flows) -> String {
     output::text(&table, 0) + &counts
 }
 
+/// A leg in the columns of its connection: its own port, its backend, its state in place of the phase.
+fn leg_row(flow: &Flow, leg: &LegItem) -> [Cell; 9] {
+    let tone = match leg.state {
+        "owner" => Tone::Good,
+        "dead" => Tone::Odd,
+        _ => Tone::Faint,
+    };
+    [
+        cell(format!("  leg {}", leg.local), Tone::Faint),
+        cell(&flow.service, Tone::Faint),
+        backend(leg.kind, leg.backend),
+        key(leg.key.as_deref()),
+        cell(leg.state, tone),
+        Cell::new(""),
+        leg.exchanges.map_or_else(|| cell("-", Tone::Faint), Cell::new),
+        Cell::new(output::age(leg.age_seconds)),
+        Cell::new(output::age(leg.idle_seconds)),
+    ]
+}
+
 fn client(flow: &Flow) -> String {
     match &flow.client_pod {
         Some(pod) => format!("{pod} ({})", flow.client),
@@ -42,11 +79,16 @@ fn client(flow: &Flow) -> String {
     }
 }
 
-fn owner(flow: &Flow) -> Cell {
-    match flow.owner {
+/// A baseline is the service's own address, which stands beside it.
+fn backend(kind: &str, address: SocketAddr) -> Cell {
+    match kind {
         "baseline" => Cell::new("baseline"),
-        owner => cell(format!("{owner} {}", flow.owner_address), Tone::Ours),
+        kind => cell(format!("{kind} {address}"), Tone::Ours),
     }
+}
+
+fn key(key: Option<&str>) -> Cell {
+    key.map_or_else(|| cell("-", Tone::Faint), |key| cell(key, Tone::Ours))
 }
 
 fn phase(flow: &Flow) -> Cell {

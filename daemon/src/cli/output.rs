@@ -13,6 +13,18 @@ pub enum Output {
     Json,
 }
 
+/// How connections are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum FlowsOutput {
+    /// A table for people, one line for each connection.
+    #[default]
+    Table,
+    /// The same, with a line for each leg below its connection.
+    Wide,
+    /// One JSON object with `items`.
+    Json,
+}
+
 impl Output {
     /// The report as text, with a line end.
     pub(super) fn show<T: Serialize>(self, report: &T, table: impl Fn(&T) -> String) -> String {

@@ -3,14 +3,15 @@
 use std::fmt::Write;
 
 use comfy_table::Cell;
+use sidetrack_splice::abi::reason::Reason;
 
 use super::{
     color::{Tone, cell, paint},
-    output,
+    counter, output,
 };
 use crate::state::{
     neighbours::Neighbour,
-    status::{PodItem, Status},
+    status::{Counter, PodItem, Status},
 };
 
 pub(super) fn table(status: &Status) -> String {
@@ -156,23 +157,33 @@ fn maps(status: &Status, text: &mut String) {
     line(text, &format!("records: {}", used.join(", ")));
 }
 
+/// Resets and opaque connections first, by reason; then all else.
 fn counters(status: &Status, text: &mut String) {
-    text.push('\n');
     if status.counters.is_empty() {
+        text.push('\n');
         line(text, "nothing was counted yet");
         return;
     }
-    let mut table = output::table(&["COUNTER", ">COUNT", "MEANING"]);
-    for counter in &status.counters {
-        let tone = match counter.name.split('_').next() {
-            Some("err") => Tone::Bad,
-            Some("reset" | "refused") => Tone::Odd,
-            _ => Tone::Good,
-        };
+    let told = |counter: &&Counter| [&status.resets, &status.opaque].iter().any(|list| list.contains(counter));
+    let other = status.counters.iter().filter(|counter| !told(counter));
+    section("RESETS", &status.resets, text);
+    section("OPAQUE", &status.opaque, text);
+    section("COUNTER", other, text);
+}
+
+/// A table of counters that are not zero, if there are any.
+fn section<'a>(title: &str, counters: impl IntoIterator<Item = &'a Counter>, text: &mut String) {
+    let mut table = output::table(&[title, ">COUNT", "MEANING"]);
+    for counter in counters.into_iter().filter(|counter| counter.count > 0) {
+        let reason = Reason::ALL.iter().find(|reason| reason.name() == counter.name);
+        let tone = reason.map_or(Tone::Good, |reason| counter::tone(reason.effect()));
         let name = if tone == Tone::Good { Cell::new(&counter.name) } else { cell(&counter.name, tone) };
         table.add_row([name, Cell::new(output::grouped(counter.count)), Cell::new(counter.meaning)]);
     }
-    text.push_str(&output::text(&table, 0));
+    if !table.is_empty() {
+        text.push('\n');
+        text.push_str(&output::text(&table, 0));
+    }
 }
 
 fn line(text: &mut String, line: &str) {

@@ -5,9 +5,10 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         control::Control,
+        reason::{Effect, Reason},
         record::{
             ConnState, Connection, LEG_BASELINE, LEG_FORK, Leg, LegRef, NAME_POD, NAME_ROUTE, NAME_SERVICE, NameText,
-            PHASE_CLOSED, PHASE_HOLD, PHASE_WATCH, RESP_RESET, RespState,
+            PHASE_CLOSED, PHASE_HOLD, PHASE_WATCH, RESP_RESET, RespState, STATE_OWNER, STATE_PARKED,
         },
     },
     table::{OnUnreachable, Programmed, Route, RouteTable, Service, To},
@@ -23,7 +24,7 @@ use crate::{
         pod::{MODE_TCX, PodKey, PodRecord},
         programs::Program,
         routes::Routes,
-        status::{Agent, MapItem, PodItem, Status, counted},
+        status::{Agent, MapItem, PodItem, Status, counted, of_effect},
     },
 };
 
@@ -88,7 +89,12 @@ fn connect(snapshot: &mut Snapshot, client: &str, phase: u8, slot: u8, asked: u3
             kind,
             ..LegRef::default()
         };
-        snapshot.legs.insert(leg, Leg { conn: tuple, kind, ..Leg::default() });
+        let owner = n == usize::from(slot);
+        let state = if owner { STATE_OWNER } else { STATE_PARKED };
+        let opened = if n == 0 { 15 } else { 50 } * SECOND;
+        if slot > 0 {
+            snapshot.legs.insert(leg, Leg { conn: tuple, kind, state, opened, active: 50 * SECOND, ..Leg::default() });
+        }
     }
     connection.resp = RespState { answered, ..RespState::default() };
     snapshot.connections.push((tuple, connection));
@@ -131,7 +137,9 @@ fn a_status() -> Status {
         run_time_ns: 380_000,
     };
     let mut counts = vec![0; 128];
-    counts[0] = 1_234_567;
+    for (reason, count) in [(Reason::Tracked, 1_234_567), (Reason::ResetSticky, 2), (Reason::OpaqueTls, 1_000)] {
+        counts[reason as usize] = count;
+    }
     Status {
         version: "0.1.0",
         abi: 1,
@@ -142,6 +150,8 @@ fn a_status() -> Status {
         items: vec![client, PodItem::of(&PodKey::netns(4_026_532_101), &odd, 100 * SECOND)],
         maps: vec![MapItem { name: "connections", entries: 2, room: 65_536 }],
         counters: counted(&counts),
+        resets: of_effect(&counts, Effect::Refused),
+        opaque: of_effect(&counts, Effect::Unsteered),
     }
 }
 
@@ -181,6 +191,23 @@ shop/frontend (10.99.0.2:40000)  shop/orders (10.96.0.10:80)  fork 10.99.0.12:80
 }
 
 #[test]
+fn wide_flows_have_a_line_for_each_leg() {
+    same(
+        &flows::wide(&Flows::of(&flowing(), &Filter::default())),
+        "
+CLIENT                           SERVICE                      SERVED BY             KEY      PHASE   LEGS  REQUESTS    AGE  IDLE
+shop/frontend (10.99.0.2:40000)  shop/orders (10.96.0.10:80)  fork 10.99.0.12:8080  pr-1234  watch      2     11/12  1m25s    1s
+  leg 10.99.0.2:40000            shop/orders                  baseline              -        parked               -  1m25s   50s
+  leg 10.99.0.2:61001            shop/orders                  fork 10.99.0.12:8080  pr-1234  owner                -    50s    1s
+10.99.0.3:40001                  shop/orders (10.96.0.10:80)  baseline              -        hold       1         1  1m25s    1s
+  leg 10.99.0.3:40001            shop/orders                  baseline              -        owner                1  1m25s    1s
+
+2 connections, 1 away from the baseline
+",
+    );
+}
+
+#[test]
 fn flows_can_be_asked_for_by_key_and_service_and_with_closed_ones() {
     let of = |filter| Flows::of(&flowing(), &filter).items.len();
     assert_eq!(of(Filter { closed: true, ..Filter::default() }), 4);
@@ -210,6 +237,12 @@ empty   no default route  -     -                     1m30s
   empty: no default route; attached as soon as it has one
 
 records: connections 2 of 65,536
+
+RESETS        COUNT  MEANING
+reset_sticky      2  The response has no length, or its framing was lost, and the next request is for another owner: reset.
+
+OPAQUE      COUNT  MEANING
+opaque_tls  1,000  TLS: never looked at again.
 
 COUNTER      COUNT  MEANING
 tracked  1,234,567  A connection to a service address was seen from its SYN on and is followed.
@@ -254,13 +287,31 @@ fn json_is_one_object_with_items_and_stable_names() {
         serde_json::json!({
             "client": "10.99.0.2:40000", "client_pod": "shop/frontend", "service": "shop/orders",
             "service_address": "10.96.0.10:80", "phase": "watch", "owner": "fork", "owner_address": "10.99.0.12:8080",
-            "key": "pr-1234", "legs": 2, "asked": 12, "answered": 11, "age_seconds": 85.0, "idle_seconds": 1.0
+            "key": "pr-1234", "legs": 2, "asked": 12, "answered": 11, "age_seconds": 85.0, "idle_seconds": 1.0,
+            "leg_items": [
+                {
+                    "kind": "baseline", "state": "parked", "backend": "10.96.0.10:80", "local": "10.99.0.2:40000",
+                    "key": null, "exchanges": null, "age_seconds": 85.0, "idle_seconds": 50.0
+                },
+                {
+                    "kind": "fork", "state": "owner", "backend": "10.99.0.12:8080", "local": "10.99.0.2:61001",
+                    "key": "pr-1234", "exchanges": null, "age_seconds": 50.0, "idle_seconds": 1.0
+                }
+            ]
         })
     );
+    let leg = &flows["items"][1]["leg_items"][0];
+    assert_eq!((&leg["state"], &leg["exchanges"]), (&"owner".into(), &1.into()), "the original alone");
     let status = value(Output::Json.show(&a_status(), |_| String::new()));
     assert_eq!(status["agent"]["alive"], true);
     assert_eq!(status["programs"][0]["loaded_at"], "2026-11-23T04:05:06Z");
     assert_eq!(status["counters"][0]["count"], 1_234_567);
+    let counted = |list: &str, name: &str| {
+        let found = status[list].as_array()?.iter().find(|counter| counter["name"] == name)?;
+        found["count"].as_u64()
+    };
+    assert_eq!((counted("resets", "reset_sticky"), counted("resets", "heads_full")), (Some(2), Some(0)));
+    assert_eq!((counted("opaque", "opaque_tls"), counted("opaque", "opaque_http2")), (Some(1_000), Some(0)));
     assert_eq!(status["items"][0]["hooks"]["egress"][1]["ours"], false);
     assert_eq!(status["items"][1]["outcome"], "no_default_route");
 }
@@ -270,14 +321,6 @@ fn nothing_to_show_says_so() {
     let empty = Snapshot::default();
     assert!(routes::table(&Routes::of(&empty)).starts_with("no service is routed"));
     assert!(flows::table(&Flows::of(&empty, &Filter::default())).starts_with("no connection is followed"));
-}
-
-#[test]
-fn a_counter_is_explained_and_a_wrong_name_helped() {
-    assert_eq!(explain(Some("splice_hot")), Ok("splice_hot: The owner changed to a leg that was there.\n".into()));
-    let error = explain(Some("splice-warm")).expect_err("no such counter").to_string();
-    assert!(error.contains("but there are splice_hot, splice_cold"), "{error}");
-    assert!(explain(None).expect("all").lines().count() > 60);
 }
 
 #[test]
@@ -298,13 +341,19 @@ fn the_command_line_is_sound_and_short() {
     let Command::Status(args) = Cli::try_parse_from(words).expect("valid").command else { panic!("status") };
     assert_eq!(args.show.output.output, Output::Json);
     assert_eq!(args.netns.netns_dirs, [Path::new(DEFAULT_NETNS_DIR)]);
+    let words = ["sidetrack", "flows", "-o", "wide", "--all"];
+    let Command::Flows(args) = Cli::try_parse_from(words).expect("valid").command else { panic!("flows") };
+    assert_eq!((args.output, args.all), (FlowsOutput::Wide, true));
+    assert!(Cli::try_parse_from(["sidetrack", "routes", "-o", "wide"]).is_err(), "they have no legs");
     assert!(Cli::try_parse_from(["sidetrack", "agent"]).is_err());
 }
 
 #[test]
-fn nothing_pinned_has_an_exit_code_of_its_own() {
+fn each_kind_of_failure_has_an_exit_code_of_its_own() {
     let code = |error: StateError| exit_code(&anyhow::Error::from(error).context("reading"));
     assert_eq!(code(StateError::NoPins("/x".into())), EXIT_NOTHING);
     assert_eq!(code(StateError::Missing("/x/v1/control".into())), EXIT_FAILED);
     assert_eq!(exit_code(&anyhow::anyhow!("other")), EXIT_FAILED);
+    let unknown = counter::explain(Some("no_such"), Output::Table).expect_err("no such counter");
+    assert_eq!(exit_code(&unknown.into()), EXIT_USAGE);
 }

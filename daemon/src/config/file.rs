@@ -7,7 +7,7 @@ use serde_saphyr::Spanned;
 use sidetrack_splice::carrier;
 
 use super::{
-    CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, DRAIN_TIMEOUT_RANGE, PARKED_IDLE_RANGE, RING_RANGE,
+    CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, DRAIN_TIMEOUT_RANGE, HELD_RANGE, PARKED_IDLE_RANGE, RING_RANGE,
     SWITCH_TIMEOUT_RANGE, parse_duration,
 };
 use crate::document::{self, DocumentError, Mistake};
@@ -41,6 +41,7 @@ struct RawSpec {
 struct RawLimits {
     connections: Option<Spanned<u32>>,
     ring_buffer_bytes: Option<Spanned<u32>>,
+    held_bytes: Option<Spanned<u32>>,
 }
 
 /// Reads the configuration from a file. What the file does not say keeps its default.
@@ -67,6 +68,10 @@ pub fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
                 bytes => Err(format!("{bytes} is no power of two: expected one, as in {}", super::DEFAULT_RING_BYTES)),
             };
             set(&mut config.ring_bytes, value, "spec.limits.ringBufferBytes", read, RING_RANGE, &mut mistakes);
+        }
+        if let Some(value) = &limits.held_bytes {
+            let field = "spec.limits.heldBytes";
+            set(&mut config.held_bytes, value, field, Ok(value.value), HELD_RANGE, &mut mistakes);
         }
     }
     for (field, given, place, range) in [
@@ -153,7 +158,7 @@ mod tests {
     fn every_field_is_read() {
         let spec = "
   carriers: [\"header:x-key\"]
-  limits: {connections: 1024, ringBufferBytes: 1048576}
+  limits: {connections: 1024, ringBufferBytes: 1048576, heldBytes: 2097152}
   dialTimeout: 300ms
   switchTimeout: 1m
   parkedIdle: 2m30s
@@ -162,6 +167,7 @@ mod tests {
             carriers: carrier::table(&["header:x-key"]).expect("valid"),
             connections: 1024,
             ring_bytes: 1 << 20,
+            held_bytes: 2 << 20,
             dial_timeout: Duration::from_millis(300),
             switch_timeout: Duration::from_mins(1),
             parked_idle: Duration::from_secs(150),
@@ -174,7 +180,7 @@ mod tests {
     fn every_mistake_says_where_and_what_was_expected() {
         let spec = "
   carriers: [\"cookie:key\", \"header:content-length\"]
-  limits: {connections: 1, ringBufferBytes: 300000}
+  limits: {connections: 1, ringBufferBytes: 300000, heldBytes: 1}
   dialTimeout: 5
   switchTimeout: 1h";
         let said = with(spec).expect_err("not valid");
@@ -183,6 +189,7 @@ mod tests {
             "4:28: spec.carriers[1]: carrier \"header:content-length\": this header cannot hold a key",
             "5:25: spec.limits.connections: 1, expected 256 to 1048576",
             "5:45: spec.limits.ringBufferBytes: 300000 is no power of two: expected one, as in 16777216",
+            "5:64: spec.limits.heldBytes: 1, expected 2097152 to 1073741824",
             "6:16: spec.dialTimeout: \"5\" is no duration: expected a number and a unit",
             "7:18: spec.switchTimeout: 3600s, expected 100ms to 60s",
         ];

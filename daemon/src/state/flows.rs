@@ -1,16 +1,19 @@
 //! `sidetrack flows`: connections, and who serves each.
 
+mod leg;
+
 use std::net::SocketAddr;
 
 use serde::Serialize;
 use sidetrack_splice::abi::{
     addr::Tuple,
     record::{
-        CONN_FIN, Connection, LEG_FORK, LEG_NONE, LEG_ROUTER, LEG_SERVER, LegRef, PHASE_CLOSED, PHASE_HOLD,
-        PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH, RESP_RESET,
+        CONN_FIN, Connection, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH,
+        RESP_RESET,
     },
 };
 
+pub use self::leg::LegItem;
 use super::{Snapshot, seconds};
 
 /// Connections.
@@ -52,6 +55,8 @@ pub struct Flow {
     pub key: Option<String>,
     /// TCP connections to backends, the original among them.
     pub legs: usize,
+    /// Each of them, the original first.
+    pub leg_items: Vec<LegItem>,
     /// Requests passed on.
     pub asked: u32,
     /// Responses that have begun.
@@ -81,42 +86,28 @@ impl Flows {
 impl Flow {
     fn of(snapshot: &Snapshot, tuple: &Tuple, connection: &Connection) -> Self {
         let state = &connection.now;
-        let leg = connection.legs.get(usize::from(state.owner)).copied().unwrap_or_default();
-        let remote = Tuple { remote: leg.remote, remote_port: leg.remote_port, ..*tuple }.remote_addr();
-        let (owner, owner_address) = match leg.kind {
-            LEG_FORK => ("fork", remote),
-            LEG_ROUTER => ("router", remote),
-            LEG_SERVER => ("server", remote),
-            _ => ("baseline", tuple.remote_addr()),
-        };
-        let key = snapshot.names.routes.get(&leg.route).map(|(key, _)| key.clone());
+        let owner = connection.legs.get(usize::from(state.owner)).copied().unwrap_or_default();
+        let kind = leg::kind(&owner);
+        let remote = Tuple { remote: owner.remote, remote_port: owner.remote_port, ..*tuple }.remote_addr();
+        let phase = phase(connection);
+        let leg_items = leg::of(snapshot, tuple, connection, phase);
         Self {
             client: tuple.local_addr(),
             client_pod: snapshot.names.pod(tuple.local.into()),
             service: snapshot.names.service(connection.service),
             service_address: tuple.remote_addr(),
-            phase: phase(connection),
-            owner,
-            owner_address,
-            key: key.filter(|_| leg.route != 0),
-            legs: legs(snapshot, tuple, &connection.legs),
+            phase,
+            owner: kind,
+            owner_address: if kind == "baseline" { tuple.remote_addr() } else { remote },
+            key: leg::key(snapshot, &owner),
+            legs: leg_items.len(),
+            leg_items,
             asked: state.asked,
             answered: connection.resp.answered,
             age_seconds: seconds(connection.opened, snapshot.now),
             idle_seconds: seconds(state.active.max(connection.opened), snapshot.now),
         }
     }
-}
-
-/// How many legs there are: a slot whose leg is gone from map `legs` is free, and so is one whose leg's name
-/// is another connection's by now. The original connection has an entry only once another leg stands beside it.
-fn legs(snapshot: &Snapshot, tuple: &Tuple, slots: &[LegRef]) -> usize {
-    let stands = |leg: &LegRef| {
-        let key =
-            Tuple { local: tuple.local, local_port: leg.local_port, remote: leg.remote, remote_port: leg.remote_port };
-        leg.kind != LEG_NONE && snapshot.legs.get(&key).is_some_and(|leg| leg.conn == *tuple)
-    };
-    slots.iter().filter(|leg| stands(leg)).count().max(1)
 }
 
 fn phase(connection: &Connection) -> &'static str {

@@ -3,7 +3,12 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use serde::Serialize;
-use sidetrack_splice::abi::{ABI, addr::Addr, control::Control, reason::Reason};
+use sidetrack_splice::abi::{
+    ABI,
+    addr::Addr,
+    control::Control,
+    reason::{Effect, Reason},
+};
 
 use super::{
     Pins, StateError, maps,
@@ -36,6 +41,10 @@ pub struct Status {
     pub maps: Vec<MapItem>,
     /// What was counted, where it is not zero.
     pub counters: Vec<Counter>,
+    /// Why clients were reset, or refused: every reason, those that never happened too.
+    pub resets: Vec<Counter>,
+    /// Why connections and packets pass unread: every reason, those that never happened too.
+    pub opaque: Vec<Counter>,
 }
 
 /// The agent, by what it wrote last.
@@ -114,6 +123,7 @@ impl Status {
                 Err(why) => item.hooks_unknown = Some(why),
             }
         }
+        let counts = maps::counters(&pins.map("counters"))?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             abi: ABI,
@@ -123,7 +133,9 @@ impl Status {
             programs,
             items,
             maps: room(pins)?,
-            counters: counted(&maps::counters(&pins.map("counters"))?),
+            counters: counted(&counts),
+            resets: of_effect(&counts, Effect::Refused),
+            opaque: of_effect(&counts, Effect::Unsteered),
         })
     }
 }
@@ -145,15 +157,24 @@ impl Agent {
 /// Counters that are not zero, in the order of their numbers. One that this version does not know has its number.
 #[must_use]
 pub fn counted(counts: &[u64]) -> Vec<Counter> {
-    let counter = |(number, count): (usize, &u64)| {
-        let reason = Reason::ALL.get(number);
-        Counter {
-            name: reason.map_or_else(|| format!("reason_{number}"), |reason| reason.name().to_owned()),
-            count: *count,
-            meaning: reason.map_or("A reason of another version.", |reason| reason.meaning().trim()),
-        }
+    let counter = |(number, count): (usize, &u64)| match Reason::ALL.get(number) {
+        Some(reason) => Counter::of(*reason, *count),
+        None => Counter { name: format!("reason_{number}"), count: *count, meaning: "A reason of another version." },
     };
     counts.iter().enumerate().filter(|(_, count)| **count != 0).map(counter).collect()
+}
+
+/// All counters of reasons with this effect.
+#[must_use]
+pub fn of_effect(counts: &[u64], effect: Effect) -> Vec<Counter> {
+    let all = Reason::ALL.iter().filter(|reason| reason.effect() == effect);
+    all.map(|reason| Counter::of(*reason, counts.get(*reason as usize).copied().unwrap_or(0))).collect()
+}
+
+impl Counter {
+    fn of(reason: Reason, count: u64) -> Self {
+        Self { name: reason.name().to_owned(), count, meaning: reason.meaning() }
+    }
 }
 
 /// Namespaces by record, and those that only a link's pin tells of.
@@ -213,10 +234,13 @@ impl PodItem {
 }
 
 fn room(pins: &Pins) -> Result<Vec<MapItem>, StateError> {
-    use sidetrack_splice::abi::{
-        addr::Tuple,
-        record::{Connection, Leg, NameKey, NameText},
-        route::{Route, RouteKey, Service, ServiceAddr},
+    use sidetrack_splice::{
+        abi::{
+            addr::Tuple,
+            record::{Connection, Dial, Handshake, HeadKey, Leg, NameKey, NameText},
+            route::{Route, RouteKey, Service, ServiceAddr},
+        },
+        window::Window,
     };
     fn item<K: maps::Record + Eq + std::hash::Hash, V: maps::Record>(
         pins: &Pins,
@@ -225,13 +249,22 @@ fn room(pins: &Pins) -> Result<Vec<MapItem>, StateError> {
         let path = pins.map(name);
         Ok(MapItem { name, entries: maps::count::<K, V>(&path)?, room: maps::room(&path)? })
     }
-    Ok(vec![
+    let mut items = vec![
         item::<ServiceAddr, Service>(pins, "services")?,
         item::<RouteKey, Route>(pins, "routes")?,
         item::<Tuple, Connection>(pins, "connections")?,
         item::<Tuple, Leg>(pins, "legs")?,
+        item::<Tuple, Handshake>(pins, "handshakes")?,
+        item::<Tuple, Dial>(pins, "dials")?,
+        item::<HeadKey, Window>(pins, "heads")?,
         item::<NameKey, NameText>(pins, "names")?,
-    ])
+    ];
+    match item::<PodKey, PodRecord>(pins, pod::MAP) {
+        // An agent that starts makes it after the others.
+        Err(StateError::Missing(_)) => {}
+        pods => items.push(pods?),
+    }
+    Ok(items)
 }
 
 #[cfg(test)]

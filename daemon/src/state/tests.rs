@@ -16,10 +16,11 @@ use sidetrack_splice::{
         addr::Tuple,
         control::Control,
         reason::COUNTERS,
-        record::{ConnState, Connection, Leg, NameKey, NameText, PHASE_WATCH},
+        record::{ConnState, Connection, Dial, Handshake, HeadKey, Leg, NameKey, NameText, PHASE_WATCH},
         route::{Route, RouteKey, Service, ServiceAddr},
     },
     table::{self, OnUnreachable, RouteTable, To},
+    window::Window,
 };
 use zerocopy::{Immutable, IntoBytes};
 
@@ -85,6 +86,9 @@ fn maps() -> Maps {
     }
     let connections = pinned::<Tuple, Connection>(&dir, MapType::Hash, "connections", 2_000);
     pinned::<Tuple, Leg>(&dir, MapType::Hash, "legs", 64);
+    pinned::<Tuple, Handshake>(&dir, MapType::Hash, "handshakes", 64);
+    pinned::<Tuple, Dial>(&dir, MapType::Hash, "dials", 64);
+    pinned::<HeadKey, Window>(&dir, MapType::Hash, "heads", 2);
     pinned::<u32, u64>(&dir, MapType::PercpuArray, "counters", COUNTERS);
     let pods = pinned::<PodKey, PodRecord>(&dir, MapType::Hash, pod::MAP, pod::ROOM as usize);
     Maps { base, connections, pods }
@@ -122,6 +126,8 @@ fn what_an_agent_has_pinned_is_read_whole() {
     assert_eq!(status.items[0].hooks_unknown.as_deref(), Some("its namespace is not in /nonexistent"));
     let connections = status.maps.iter().find(|map| map.name == "connections").expect("listed");
     assert_eq!((connections.entries, connections.room), (1_500, 2_000));
+    let pods = status.maps.iter().find(|map| map.name == "pods").expect("listed");
+    assert_eq!((pods.entries, pods.room), (1, pod::ROOM));
     assert_eq!((status.programs, status.counters), (vec![], vec![]));
 
     let adopted = programmed(&pins).expect("readable");

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
-    maps::{Array, HashMap, MapData},
+    maps::{Array, HashMap, MapData, PerCpuArray},
     programs::SchedClassifier,
 };
 use libbpf_rs::libbpf_sys;
@@ -23,6 +23,7 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         config::Config,
+        reason::Reason,
         record::Connection,
         route::{ROUTE_FORK, Route, RouteKey, Service, ServiceAddr},
     },
@@ -203,6 +204,13 @@ impl Kernel {
             flow.answered += part.len() as u32;
         }
         Ok(())
+    }
+
+    /// How often this was counted, on all processors.
+    pub fn counter(&self, reason: Reason) -> Result<u64> {
+        let map = self.object.map("counters").context("counters")?;
+        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(map)?;
+        Ok(map.get(&(reason as u32), 0)?.iter().sum())
     }
 
     pub fn connection(&self, flow: &Flow) -> Result<Connection> {
