@@ -31,8 +31,9 @@ pub extern "C" fn part(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         return 0;
     }
     // SAFETY: a map value; the ref of a leg in use does not change.
-    let r = unsafe { &(*c).legs[out.state.previous as usize & (SLOTS - 1)] };
-    let (Some(leg), Some(to)) = (legs::find(&out.key.conn, r), PARTING.get_ptr_mut(0)) else { return 0 };
+    let slot = out.state.previous as usize & (SLOTS - 1);
+    let r = unsafe { &(*c).legs[slot] };
+    let (Some(leg), Some(to)) = (legs::find(&out.key.conn, slot as u32, r), PARTING.get_ptr_mut(0)) else { return 0 };
     // SAFETY: map values, of which egress alone changes what is read here; a per-CPU value that nothing else uses meanwhile.
     unsafe {
         // One that holds a part of a head is reset, by the number that it expects.

@@ -48,8 +48,8 @@ pub mod pools;
 pub mod probe;
 pub mod process;
 pub mod scene;
-pub mod tcp;
 pub mod sim;
+pub mod tcp;
 pub mod wire;
 
 pub use agent::{Agent, Routes};

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use sidetrack_splice::table::{Route, RouteTable, Service, To};
+use sidetrack_splice::table::{OnUnreachable, Route, RouteTable, Service, To};
 
 use super::{
     agent::Routes,
@@ -93,7 +93,9 @@ pub(super) fn routes(rng: &mut Rng, addresses: &[IpAddr], anew: bool) -> Routes 
         let to = match to {
             None => To::Fail { reason: "not ready".to_owned() },
             Some(servers) if servers.is_empty() => continue,
-            Some(servers) => To::Fork { endpoints: servers.into_iter().map(at).collect() },
+            Some(servers) => {
+                To::Fork { endpoints: servers.into_iter().map(at).collect(), on_unreachable: OnUnreachable::Fail }
+            }
         };
         all.push(Route { key: format!("pr-{key}"), to });
     }

@@ -14,7 +14,7 @@ use sidetrack_splice::{
         record::{PHASE_WATCH, RESP_RESET},
     },
     carrier,
-    conn::DEAD_AFTER_NS,
+    conn::DEAD_WITHIN_NS,
     packet::{Packet, flag},
 };
 
@@ -285,7 +285,7 @@ impl World {
         let Some(c) = self.kernel.maps.connections.get(conn) else { return };
         let leg = leg_tuple(conn, &c.legs[usize::from(c.now.owner)]);
         let silent = self.now - self.heard.get(&leg).copied().unwrap_or_default();
-        if silent + TICK < DEAD_AFTER_NS {
+        if silent + TICK < DEAD_WITHIN_NS / 3 {
             let text = format!("{conn} is reset because {leg} is dead, which has spoken {} ms ago", silent / MILLI);
             self.book.violation(self.now, &text);
         }

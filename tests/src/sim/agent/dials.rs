@@ -57,7 +57,7 @@ impl World {
         let Lookup::Current(found) = self.agent.targets.find(event.route, event.version) else {
             return Err(NoLeg::Outdated);
         };
-        let To::Fork { endpoints } = &found.to else { return Err(NoLeg::Outdated) };
+        let To::Fork { endpoints, .. } = &found.to else { return Err(NoLeg::Outdated) };
         let v4 = event.conn.local_addr().is_ipv4();
         let fit: Vec<_> = endpoints.iter().filter(|e| e.is_ipv4() == v4).collect();
         if fit.is_empty() {

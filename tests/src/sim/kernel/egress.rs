@@ -146,7 +146,8 @@ impl Kernel {
             self.commit();
         }
         let again = end > start && end <= self.out.state.next && self.out.state.flags & CONN_DIVERTED != 0;
-        if again && self.out.state.leg_dead(&resp, end, self.now) {
+        let (state, now) = (self.out.state, self.now);
+        if again && self.c().is_some_and(|c| state.leg_dead(&resp, end, now, &mut c.again)) {
             return self.reset(Reason::ResetLegDead);
         }
         Next::PassOn
