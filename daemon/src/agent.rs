@@ -150,7 +150,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
     if let Some(table) = first {
         routing::program(&shared, &mut programmed, &table)?;
     }
-    drain::begin(&shared);
+    let before = drain::begin(&shared);
     // What an agent before this one promised is void; the clients' retransmissions ask again.
     for (conn, _) in shared.maps.dials.entries() {
         shared.maps.dials.remove(&conn)?;
@@ -167,7 +167,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
     });
     let sweeper = tokio::spawn(sweep::run(Arc::clone(&shared), SWEEP_EVERY));
     let heart = tokio::spawn(live(Arc::clone(&shared)));
-    let drainer = tokio::spawn(drain::run(Arc::clone(&shared), options.netns_dirs.clone()));
+    let drainer = tokio::spawn(drain::run(Arc::clone(&shared), before, options.netns_dirs.clone()));
 
     let done = supervise(&shared, &mut routes.table, &mut programmed).await;
     stop.cancel();
@@ -194,7 +194,7 @@ async fn supervise(
         tokio::select! {
             _ = terminate.recv() => {
                 // A successor with another ABI serves what is new; what is old has nobody else.
-                if !superseded || told {
+                if !shared.superseded() || told {
                     return Ok(());
                 }
                 told = true;

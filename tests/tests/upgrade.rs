@@ -101,7 +101,7 @@ fn nothing_is_reset_before_the_deadline_and_what_was_diverted_is_then() -> Resul
     }
     old.wait_end(PATIENCE).context("the deadline has passed")?;
     ensure!(began.elapsed() >= Duration::from_secs(6));
-    ensure!(!spliced.is_open(), "a connection that was diverted is reset");
+    ensure!(spliced.exchange(&Request::get("/")).is_err(), "a connection that was diverted is reset");
     // What was not is the successor's, and its next request is steered.
     asks(&mut plain, &ALL)?;
     ensure!(new.counter("adopted")? == 1, "{}", new.explain());

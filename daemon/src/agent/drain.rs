@@ -28,34 +28,38 @@ pub(super) fn followed(shared: &Shared) -> HashSet<Tuple> {
     bpf::other::others(&shared.pin_dir).iter().flat_map(Other::connections).collect()
 }
 
-/// Tells all others' programs to take no new connection on. Before this version's own are attached anywhere.
-pub(super) fn begin(shared: &Shared) {
-    for other in bpf::other::others(&shared.pin_dir) {
+/// Tells all others' programs to take no new connection on, before this version's own are attached anywhere. Returns those that it has told:
+/// what appears later is a successor's.
+pub(super) fn begin(shared: &Shared) -> Vec<Other> {
+    let before = bpf::other::others(&shared.pin_dir);
+    for other in &before {
         match other.drain() {
             Ok(()) => info!(abi = other.abi, "the records of another ABI take no new connection on"),
             Err(error) => warn!(abi = other.abi, "the records of another ABI cannot be drained: {error}"),
         }
     }
+    before
 }
 
 /// Follows them to their end.
-pub(super) async fn run(shared: Arc<Shared>, netns_dirs: Vec<PathBuf>) {
+pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs: Vec<PathBuf>) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut since: HashMap<u32, Instant> = HashMap::new();
-    loop {
+    let began = Instant::now();
+    while !before.is_empty() {
         tick.tick().await;
         if !shared.attached.listed() || shared.superseded() {
             continue;
         }
-        for other in bpf::other::others(&shared.pin_dir) {
-            let began = *since.entry(other.abi).or_insert_with(Instant::now);
-            let (shared, dirs, abi) = (Arc::clone(&shared), netns_dirs.clone(), other.abi);
-            let looked = tokio::task::spawn_blocking(move || look(&shared, &other, began.elapsed(), &dirs)).await;
-            if matches!(looked, Ok(true)) {
-                since.remove(&abi);
+        let mut left = Vec::new();
+        for other in before {
+            let (shared, dirs, it) = (Arc::clone(&shared), netns_dirs.clone(), other.clone());
+            let looked = tokio::task::spawn_blocking(move || look(&shared, &it, began.elapsed(), &dirs)).await;
+            if !matches!(looked, Ok(true)) {
+                left.push(other);
             }
         }
+        before = left;
     }
 }
 

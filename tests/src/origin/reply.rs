@@ -82,9 +82,7 @@ pub(super) fn send(mut out: &TcpStream, answer: &Answer, reply: &Reply, kept: &[
     match *reply {
         Reply::Mirror => {
             let mut wire = head(200, &content_length(kept.len() as u64));
-            if !only_head {
-                wire.extend_from_slice(kept);
-            }
+            wire.extend_from_slice(if only_head { &[] } else { kept });
             out.write_all(&wire)?;
         }
         Reply::Bytes { length } => {
