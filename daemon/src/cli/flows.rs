@@ -39,7 +39,7 @@ fn lines(flows: &Flows, below: impl Fn(&mut Table, &Flow)) -> String {
             phase(flow),
             Cell::new(flow.legs),
             Cell::new(requests(flow)),
-            Cell::new(output::age(flow.age_seconds)),
+            Cell::new(age(flow.age_seconds)),
             Cell::new(output::age(flow.idle_seconds)),
         ]);
         below(&mut table, flow);
@@ -67,7 +67,7 @@ fn leg_row(flow: &Flow, leg: &LegItem) -> [Cell; 9] {
         cell(leg.state, tone),
         Cell::new(""),
         leg.exchanges.map_or_else(|| cell("-", Tone::Faint), Cell::new),
-        Cell::new(output::age(leg.age_seconds)),
+        Cell::new(age(leg.age_seconds)),
         Cell::new(output::age(leg.idle_seconds)),
     ]
 }
@@ -103,4 +103,9 @@ fn phase(flow: &Flow) -> Cell {
 /// Requests that were passed on; with an exchange in progress, how many were answered of them.
 fn requests(flow: &Flow) -> String {
     if flow.answered == flow.asked { flow.asked.to_string() } else { format!("{}/{}", flow.answered, flow.asked) }
+}
+
+/// Of what is older than its record nobody knows.
+fn age(seconds: Option<f64>) -> String {
+    seconds.map_or_else(|| "older".to_owned(), output::age)
 }

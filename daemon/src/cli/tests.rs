@@ -93,7 +93,9 @@ fn connect(snapshot: &mut Snapshot, client: &str, phase: u8, slot: u8, asked: u3
         let state = if owner { STATE_OWNER } else { STATE_PARKED };
         let opened = if n == 0 { 15 } else { 50 } * SECOND;
         if slot > 0 {
-            snapshot.legs.insert(leg, Leg { conn: tuple, kind, state, opened, active: 50 * SECOND, ..Leg::default() });
+            snapshot
+                .legs
+                .insert(leg, Leg { conn: tuple, isn: 7, kind, state, opened, active: 50 * SECOND, ..Leg::default() });
         }
     }
     connection.resp = RespState { answered, ..RespState::default() };

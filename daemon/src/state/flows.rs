@@ -8,8 +8,8 @@ use serde::Serialize;
 use sidetrack_splice::abi::{
     addr::Tuple,
     record::{
-        CONN_FIN, Connection, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH, PHASE_WATCH,
-        RESP_RESET,
+        CONN_ADOPT, CONN_FIN, Connection, PHASE_CLOSED, PHASE_HOLD, PHASE_OPAQUE, PHASE_RESET, PHASE_SWITCH,
+        PHASE_WATCH, RESP_RESET,
     },
 };
 
@@ -62,7 +62,7 @@ pub struct Flow {
     /// Responses that have begun.
     pub answered: u32,
     /// Seconds since its SYN.
-    pub age_seconds: f64,
+    pub age_seconds: Option<f64>,
     /// Seconds since the last request was passed on, or the phase changed.
     pub idle_seconds: f64,
 }
@@ -104,10 +104,15 @@ impl Flow {
             leg_items,
             asked: state.asked,
             answered: connection.resp.answered,
-            age_seconds: seconds(connection.opened, snapshot.now),
+            age_seconds: age(connection.opened, snapshot),
             idle_seconds: seconds(state.active.max(connection.opened), snapshot.now),
         }
     }
+}
+
+/// Seconds since then; `None` for what is older than its record.
+fn age(opened: u64, snapshot: &Snapshot) -> Option<f64> {
+    (opened != 0).then(|| seconds(opened, snapshot.now))
 }
 
 fn phase(connection: &Connection) -> &'static str {
@@ -116,6 +121,7 @@ fn phase(connection: &Connection) -> &'static str {
         _ if connection.resp.flags & RESP_RESET != 0 => "closed",
         // The client has sent its FIN; the other side's is on its way.
         PHASE_WATCH if now.flags & CONN_FIN != 0 => "closed",
+        PHASE_WATCH if now.flags & CONN_ADOPT != 0 => "older",
         PHASE_WATCH => "watch",
         PHASE_HOLD => "hold",
         PHASE_OPAQUE => "opaque",

@@ -116,7 +116,9 @@ fn what_an_agent_has_pinned_is_read_whole() {
     let snapshot = Snapshot::flows(&pins).expect("readable");
     let flows = flows::Flows::of(&snapshot, &flows::Filter::default()).items;
     assert_eq!(flows.len(), 1_500);
-    assert!(flows.iter().all(|flow| flow.service == "shop/orders" && flow.phase == "watch" && flow.age_seconds < 60.0));
+    assert!(flows.iter().all(|flow| flow.service == "shop/orders"
+        && flow.phase == "watch"
+        && flow.age_seconds.is_some_and(|age| age < 60.0)));
     let routes = routes::Routes::of(&snapshot).items;
     assert_eq!((routes[0].key.as_str(), routes[0].endpoints.len()), ("pr-1", 1));
 

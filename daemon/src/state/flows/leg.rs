@@ -28,7 +28,7 @@ pub struct LegItem {
     /// Exchanges that it has begun; `None` where they are not counted: beside other legs.
     pub exchanges: Option<u32>,
     /// Seconds since it was made.
-    pub age_seconds: f64,
+    pub age_seconds: Option<f64>,
     /// Seconds since it was parked; of the owner, since its last request.
     pub idle_seconds: f64,
 }
@@ -99,7 +99,7 @@ fn item(
         local: own.local_addr(),
         key: key(snapshot, r),
         exchanges: leg.is_none().then_some(connection.now.asked),
-        age_seconds: seconds(opened, snapshot.now),
+        age_seconds: super::age(opened, snapshot),
         idle_seconds: seconds(active, snapshot.now),
     }
 }
