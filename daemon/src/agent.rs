@@ -5,6 +5,7 @@
 //! - `attached` keeps the pods: their sockets, their ports, who has which address.
 //! - `holds` answers held heads; `legs` makes a leg for one.
 //! - `drain` leads the records of another ABI to their end.
+//! - `leaving` ends exchanges with endpoints that have left their routes; `client` aborts a client's end.
 //! - `older` makes the records of connections that stood before.
 //! - `room` bounds what is held of all connections together.
 //! - `untaken` names why a leg that was made is not used, `lack` what a held head waits for.
@@ -12,10 +13,12 @@
 //! - `ended` has the rules by which legs and connections are over; `sweep` resets and forgets what they name.
 
 mod attached;
+mod client;
 mod drain;
 pub mod ended;
 mod holds;
 mod lack;
+mod leaving;
 mod legs;
 mod older;
 mod room;

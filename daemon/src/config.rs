@@ -54,6 +54,8 @@ pub const DEFAULT_SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// serve nobody else meanwhile, and a new leg costs 0.13 ms.
 pub const DEFAULT_PARKED_IDLE: Duration = Duration::from_secs(30);
 
+/// How long an exchange may go on with an endpoint that has left its route: what Kubernetes gives a pod to end.
+pub const DEFAULT_ENDPOINT_GRACE: Duration = Duration::from_secs(30);
 /// How long connections that records of another ABI follow may go on beside this agent: pools close or renew theirs within minutes.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -79,6 +81,8 @@ pub struct Config {
     pub switch_timeout: Duration,
     /// How long a leg without an exchange is kept.
     pub parked_idle: Duration,
+    /// How long an exchange may go on with an endpoint that has left its route.
+    pub endpoint_grace: Duration,
     /// How long connections that records of another ABI follow may go on.
     pub drain_timeout: Duration,
 }
@@ -93,6 +97,7 @@ impl Default for Config {
             dial_timeout: DEFAULT_DIAL_TIMEOUT,
             switch_timeout: DEFAULT_SWITCH_TIMEOUT,
             parked_idle: DEFAULT_PARKED_IDLE,
+            endpoint_grace: DEFAULT_ENDPOINT_GRACE,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
@@ -109,6 +114,8 @@ pub const DIAL_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::fro
 /// Sensible time-outs of a switch.
 pub const SWITCH_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_mins(1);
+/// Sensible times of grace for an exchange with an endpoint that has left.
+pub const ENDPOINT_GRACE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Sensible times to let another ABI's connections go on.
 pub const DRAIN_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Sensible times to keep a parked leg.

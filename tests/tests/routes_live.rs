@@ -9,7 +9,11 @@ use sidetrack_tests::{
     scene::{FAIL_KEY, KEY, OTHER_KEY, PORT},
     wait_for,
 };
-use std::{os::unix::fs::symlink, path::Path, time::Duration};
+use std::{
+    os::unix::fs::symlink,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Connections of the old days ask for [`KEY`]; each of `servers` may answer while a change is under way.
 fn keyed(scene: &Scene, servers: &[&str]) -> Load {
@@ -64,6 +68,33 @@ fn an_exchange_under_way_ends_where_it_began() -> Result<()> {
     ensure!(bytes == sidetrack_tests::digest::body("fork", bytes.len()));
     ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "base");
     Ok(())
+}
+
+#[test]
+fn an_exchange_with_an_endpoint_that_leaves_has_a_time_of_grace() -> Result<()> {
+    let Some(scene) = Scene::open("grace", BBR)? else { return Ok(()) };
+    let config = scene.lab.dir().join("config.yaml");
+    std::fs::write(&config, "apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\nspec: {endpointGrace: 3s}\n")?;
+    let agent = Agent::start_with(&scene.lab, &scene.routes(), &["--config", &config.to_string_lossy()])?;
+    agent.wait_attached(["client"])?;
+    let (mut short, mut long, mut idle) = (scene.http()?, scene.http()?, scene.http()?);
+    idle.exchange(&Request::get("/").key(KEY))?;
+    let drip = |pieces: u32| Request::get(&format!("/drip/{pieces}/100")).key(KEY);
+    short.send(&drip(15).wire())?;
+    long.send(&drip(300).wire())?;
+    let heads = (short.head()?, long.head()?);
+    let left = Instant::now();
+    agent.set_routes(&scene.routes().fork(KEY, &Scene::endpoints(&scene.other_pod)))?;
+    // No further exchange goes there, and what is under way goes on.
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "other");
+    ensure!(idle.exchange(&Request::get("/").key(KEY))?.served_by() == "other");
+    short.body(&heads.0, false).context("an exchange that ends within the grace")?;
+    ensure!(short.exchange(&Request::get("/").key(KEY))?.served_by() == "other");
+    let cut = long.body(&heads.1, false);
+    ensure!(cut.is_err() && left.elapsed() >= Duration::from_secs(3), "{:?} after {:?}", cut.err(), left.elapsed());
+    ensure!(left.elapsed() < Duration::from_secs(10), "it was cut after {:?}", left.elapsed());
+    ensure!(agent.counter("reset_endpoint_left")? == 1, "{}", agent.explain());
+    agent.no_errors()
 }
 
 #[test]

@@ -12,7 +12,7 @@ use sidetrack_splice::abi::addr::Tuple;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use super::{Shared, older};
+use super::{Shared, client, older};
 use crate::{
     bpf::{self, other::Other},
     pods::{Ends, Exchange, clients},
@@ -88,7 +88,9 @@ fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBu
         }
         // While its programs are there: its owner's backend hears of the end in its own numbers.
         for conn in end {
-            destroy(shared, &conn);
+            if let Err(error) = client::abort(shared, &conn) {
+                warn!(%conn, "a connection of another ABI cannot be reset: {error}");
+            }
         }
     }
     match bpf::purge::version(&other.dir, other.abi, netns_dirs) {
@@ -123,12 +125,4 @@ fn under_way(shared: &Shared, conn: &Tuple) -> bool {
     let Some(member) = shared.attached.find(conn.local_addr().ip()) else { return false };
     let its = |c: &&crate::pods::Client| (c.local, c.remote) == (conn.local_addr(), conn.remote_addr());
     clients(&member.pod.netns).is_ok_and(|all| all.iter().find(its).is_some_and(|c| c.exchange == Exchange::Some))
-}
-
-fn destroy(shared: &Shared, conn: &Tuple) {
-    let Some(member) = shared.attached.find(conn.local_addr().ip()) else { return };
-    let ended = Ends::of(&member.pod.netns).and_then(|mut ends| ends.destroy(conn.local_addr(), conn.remote_addr()));
-    if let Err(error) = ended {
-        warn!(%conn, "a connection of another ABI cannot be reset: {error}");
-    }
 }

@@ -27,7 +27,10 @@ const HALF_CLOSED: Duration = Duration::from_mins(10);
 const VANISHED: Duration = Duration::from_hours(1);
 /// When it is asked for the first time: who speaks TCP by other means than the pod's kernel (a virtual machine behind the pod's
 /// interface) has no socket there at any time, and that there is none says nothing then.
-const SETTLED: Duration = Duration::from_mins(1);
+const SETTLED: Duration = Duration::from_secs(5);
+/// How long a connection may be silent whose client has never had a socket there: nobody's pool keeps an idle connection for so long
+/// through whatever translates it.
+const FOREIGN: Duration = Duration::from_hours(24);
 /// When the kernel is asked again, of a client that it has or that it says nothing about.
 const ASKED_AGAIN: Duration = Duration::from_mins(10);
 
@@ -124,10 +127,11 @@ impl Evidence {
 }
 
 /// Whether a connection's client has vanished without a word: silence alone says nothing, a pool may keep a connection for days, and
-/// no socket says nothing where none has been.
+/// no socket says little where none has been.
 #[must_use]
 pub fn vanished(client: Client, evidence: Evidence, silent: Duration) -> bool {
-    client == Client::Gone && evidence == Evidence::Held && silent > VANISHED
+    let patience = if evidence == Evidence::Held { VANISHED } else { FOREIGN };
+    client == Client::Gone && evidence != Evidence::None && silent > patience
 }
 
 /// What moves when anything of a connection does: who it is, and how far each direction has come.
@@ -149,6 +153,8 @@ impl Progress {
 struct Still {
     at: Progress,
     since: u64,
+    /// When it was first seen.
+    first: u64,
     /// When its pod's kernel was last asked for it.
     asked: Option<u64>,
     evidence: Evidence,
@@ -166,13 +172,15 @@ impl Silence {
         let at = Progress::of(c);
         // The record of one that is older was made of its socket.
         let evidence = if c.opened == 0 { Evidence::Held } else { Evidence::None };
-        let anew = Still { at, since: now, asked: None, evidence };
+        let anew = Still { at, since: now, first: now, asked: None, evidence };
         let it = self.seen.entry(*conn).or_insert(anew);
         if it.at.isn != at.isn {
             *it = anew;
         } else if it.at != at {
             let evidence = if it.evidence == Evidence::Held { Evidence::Held } else { evidence };
-            *it = Still { evidence, ..anew };
+            // Who has it asked often enough, if it moves all the time.
+            let asked = it.asked.filter(|_| evidence == Evidence::None);
+            *it = Still { evidence, first: it.first, asked, ..anew };
         }
         Duration::from_nanos(now.saturating_sub(it.since))
     }
@@ -180,12 +188,12 @@ impl Silence {
     /// Whether its pod's kernel is to be asked for its client, which is then taken for asked.
     pub fn due(&mut self, conn: &Tuple, now: u64) -> bool {
         let it_is = |it: &&mut Still| {
-            let wait = match it.evidence {
-                Evidence::None => SETTLED,
-                Evidence::Held => VANISHED,
-                Evidence::Never => return false,
+            let (since, wait) = match it.evidence {
+                Evidence::None => (it.first, SETTLED),
+                Evidence::Held => (it.since, VANISHED),
+                Evidence::Never => (it.since, FOREIGN),
             };
-            older(it.since, now, wait) && it.asked.is_none_or(|at| older(at, now, ASKED_AGAIN))
+            older(since, now, wait) && it.asked.is_none_or(|at| older(at, now, ASKED_AGAIN))
         };
         self.seen.get_mut(conn).filter(it_is).map(|it| it.asked = Some(now)).is_some()
     }
@@ -281,9 +289,9 @@ mod tests {
         for client in [Client::There, Client::Unknown] {
             assert!(!vanished(client, Evidence::Held, Duration::MAX), "{client:?}: age alone ends nothing");
         }
-        for evidence in [Evidence::None, Evidence::Never] {
-            assert!(!vanished(Client::Gone, evidence, Duration::MAX), "{evidence:?}: it may never have been there");
-        }
+        assert!(!vanished(Client::Gone, Evidence::None, Duration::MAX), "nobody has asked");
+        assert!(!vanished(Client::Gone, Evidence::Never, FOREIGN), "it may never have been there");
+        assert!(vanished(Client::Gone, Evidence::Never, FOREIGN + IDLE), "nobody is there");
     }
 
     #[test]
@@ -302,8 +310,8 @@ mod tests {
             minutes.filter(due).collect::<Vec<_>>()
         };
         let mut c = live();
-        assert_eq!(asked(&mut silence, &c, 0..20, Client::Unknown), [2, 13], "no answer: asked again");
-        assert_eq!(asked(&mut silence, &c, 20..100, Client::There), [24, 61, 72, 83, 94]);
+        assert_eq!(asked(&mut silence, &c, 0..20, Client::Unknown), [1, 12], "no answer: asked again");
+        assert_eq!(asked(&mut silence, &c, 20..100, Client::There), [23, 61, 72, 83, 94]);
         c.now.next += 1;
         assert_eq!(
             asked(&mut silence, &c, 100..200, Client::There),
@@ -312,9 +320,9 @@ mod tests {
         );
         assert_eq!(silence.answered(&conn, Client::Gone), Evidence::Held);
         c.isn += 1;
-        assert_eq!(asked(&mut silence, &c, 200..900, Client::Gone), [202], "it has no socket there, and never had one");
+        assert_eq!(asked(&mut silence, &c, 200..900, Client::Gone), [201], "it has no socket there, and never had one");
         c.now.next += 1;
-        assert_eq!(asked(&mut silence, &c, 900..1600, Client::Gone), [902]);
+        assert_eq!(asked(&mut silence, &c, 900..1600, Client::Gone), [900]);
         assert_eq!(silence.answered(&conn, Client::Gone), Evidence::Never);
         assert!(!silence.due(&Tuple { local_port: 1, ..conn }, u64::MAX), "never looked at");
     }

@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 use super::{
     Shared,
     ended::{self, Client, Silence, UNCLAIMED, older},
+    leaving::{self, Leaving},
     legs, older,
 };
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
 #[derive(Default)]
 struct Known {
     silence: Silence,
+    leaving: Leaving,
     /// It was said that a kernel does not answer.
     said: bool,
 }
@@ -85,6 +87,12 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
             silent.entry(pod).or_default().push(*conn);
         }
     }
+    for (conn, c) in &connections {
+        if known.leaving.due(&shared.targets(), conn, c, now, shared.config.endpoint_grace) {
+            leaving::end(shared, conn);
+        }
+    }
+    known.leaving.turn();
     for (pod, conns) in silent {
         ask(shared, known, pod, &conns, now);
     }

@@ -71,7 +71,7 @@ fn snapshot() -> Snapshot {
 fn connect(snapshot: &mut Snapshot, client: &str, phase: u8, slot: u8, asked: u32, answered: u32) {
     let tuple = Tuple::new(at(client), at("10.96.0.10:80"));
     let route = snapshot.routes.values().find(|route| route.kind == 1).expect("a fork");
-    let backend = Tuple::new(at("10.99.0.2:61001"), at("10.99.0.12:8080"));
+    let backend = Tuple::new((at(client).ip(), 61001).into(), at("10.99.0.12:8080"));
     let mut connection = Connection {
         service: snapshot.services[&sidetrack_splice::table::service_addr(at("10.96.0.10:80"))].id,
         opened: 15 * SECOND,

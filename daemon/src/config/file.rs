@@ -7,8 +7,8 @@ use serde_saphyr::Spanned;
 use sidetrack_splice::carrier;
 
 use super::{
-    CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, DRAIN_TIMEOUT_RANGE, HELD_RANGE, PARKED_IDLE_RANGE, RING_RANGE,
-    SWITCH_TIMEOUT_RANGE, parse_duration,
+    CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, DRAIN_TIMEOUT_RANGE, ENDPOINT_GRACE_RANGE, HELD_RANGE,
+    PARKED_IDLE_RANGE, RING_RANGE, SWITCH_TIMEOUT_RANGE, parse_duration,
 };
 use crate::document::{self, DocumentError, Mistake};
 
@@ -33,6 +33,7 @@ struct RawSpec {
     dial_timeout: Option<Spanned<String>>,
     switch_timeout: Option<Spanned<String>>,
     parked_idle: Option<Spanned<String>>,
+    endpoint_grace: Option<Spanned<String>>,
     drain_timeout: Option<Spanned<String>>,
 }
 
@@ -78,6 +79,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
         ("spec.dialTimeout", &spec.dial_timeout, &mut config.dial_timeout, DIAL_TIMEOUT_RANGE),
         ("spec.switchTimeout", &spec.switch_timeout, &mut config.switch_timeout, SWITCH_TIMEOUT_RANGE),
         ("spec.parkedIdle", &spec.parked_idle, &mut config.parked_idle, PARKED_IDLE_RANGE),
+        ("spec.endpointGrace", &spec.endpoint_grace, &mut config.endpoint_grace, ENDPOINT_GRACE_RANGE),
         ("spec.drainTimeout", &spec.drain_timeout, &mut config.drain_timeout, DRAIN_TIMEOUT_RANGE),
     ] {
         if let Some(given) = given {
@@ -162,6 +164,7 @@ mod tests {
   dialTimeout: 300ms
   switchTimeout: 1m
   parkedIdle: 2m30s
+  endpointGrace: 45s
   drainTimeout: 1h";
         let expected = Config {
             carriers: carrier::table(&["header:x-key"]).expect("valid"),
@@ -171,6 +174,7 @@ mod tests {
             dial_timeout: Duration::from_millis(300),
             switch_timeout: Duration::from_mins(1),
             parked_idle: Duration::from_secs(150),
+            endpoint_grace: Duration::from_secs(45),
             drain_timeout: Duration::from_hours(1),
         };
         assert_eq!(with(spec), Ok(expected));
@@ -209,7 +213,7 @@ mod tests {
             Err(vec![
                 concat!(
                     "3:8: spec.carrier: unknown field `carrier`, expected one of ",
-                    "carriers, limits, dialTimeout, switchTimeout, parkedIdle, drainTimeout"
+                    "carriers, limits, dialTimeout, switchTimeout, parkedIdle, endpointGrace, drainTimeout"
                 )
                 .into()
             ])

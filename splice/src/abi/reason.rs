@@ -282,6 +282,9 @@ reasons! {
     OpaqueOlder = "opaque_older": Unsteered
         "It was in the middle of an exchange when the agent or its service's entry came: it is steered from the end of that on \
          (`adopted`).",
+    /// Counted by the agent: an exchange with an endpoint that has left its route was not over in time (`endpointGrace`): reset.
+    ResetEndpointLeft = "reset_endpoint_left": Refused
+        "A download or stream of an endpoint that was taken from its route. Raise `endpointGrace` where such exchanges take longer.",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

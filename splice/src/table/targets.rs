@@ -49,6 +49,12 @@ impl Targets {
         }
     }
 
+    /// The route, whatever its version.
+    #[must_use]
+    pub fn of(&self, route: u32) -> Option<&Target> {
+        self.by_id.get(&route)
+    }
+
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Target)> {
         self.by_id.iter().map(|(id, target)| (*id, target))

@@ -1,0 +1,13 @@
+//! The client's own end of a connection.
+
+use sidetrack_splice::abi::addr::Tuple;
+
+use super::Shared;
+use crate::pods::{Ends, EndsError};
+
+/// Aborts the client's socket: its program gets an error, and its kernel sends a reset, which the programs take to the owner as any other.
+/// Of a pod that is gone there is none.
+pub(super) fn abort(shared: &Shared, conn: &Tuple) -> Result<(), EndsError> {
+    let Some(member) = shared.attached.find(conn.local_addr().ip()) else { return Ok(()) };
+    Ends::of(&member.pod.netns)?.destroy(conn.local_addr(), conn.remote_addr())
+}
