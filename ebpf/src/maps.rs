@@ -187,6 +187,8 @@ pub struct Parting {
     pub ack: u32,
     /// Not zero: it takes another way than the client's own.
     pub moved: u32,
+    /// Not zero: its copy is on its way.
+    pub sent: u32,
 }
 
 /// The same for what is done while one packet is at egress, by the program that comes by meanwhile for its copy.

@@ -49,8 +49,13 @@ pub extern "C" fn part(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     }
     let mark = skb::mark(skb);
     skb::set_mark(skb, MARK_PARTED);
-    // SAFETY: plain numbers.
-    let sent = unsafe { h::bpf_clone_redirect(skb.cast(), skb::ifindex(skb), 0) == 0 };
+    // SAFETY: a per-CPU value, and plain numbers.
+    let sent = unsafe {
+        (&raw mut (*to).sent).write_volatile(1);
+        let sent = h::bpf_clone_redirect(skb.cast(), skb::ifindex(skb), 0) == 0;
+        (&raw mut (*to).sent).write_volatile(0);
+        sent
+    };
     skb::set_mark(skb, mark);
     if !sent {
         count(Reason::ErrRedirect);
@@ -65,6 +70,10 @@ pub extern "C" fn leave(skb: *mut __sk_buff) -> i32 {
     let Some(to) = PARTING.get_ptr(0) else { return STOLEN };
     // SAFETY: a per-CPU value, which `part` has written on this CPU and does not use meanwhile.
     let to = unsafe { &*to };
+    // A successor's program may have taken this one's place between the two, and has memory of its own.
+    if to.sent == 0 {
+        return STOLEN;
+    }
     if !turn::bare(skb, &to.answers, to.seq, to.ack, flag::ACK) {
         return STOLEN;
     }

@@ -1,7 +1,7 @@
 //! Forgets what has ended: legs that are given up, closed or idle, connections, parts of heads.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use sidetrack_splice::abi::{
     addr::Tuple,
-    record::{Connection, HeadKey, LEG_NONE},
+    record::{Connection, HeadKey, LEG_NONE, Leg},
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
@@ -65,38 +65,8 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
     if !shared.attached.listed() {
         return;
     }
-    let connections: HashMap<Tuple, Connection> = shared.maps.connections.walk().collect();
-    for (tuple, leg) in shared.maps.legs.entries() {
-        let idle = shared.config.parked_idle;
-        if ended::leg(connections.get(&leg.conn), &tuple, &leg, now, idle).is_some() {
-            // It may have become the owner meanwhile, or its connection may be younger than what was read of it.
-            let Some(leg) = shared.maps.legs.find(&tuple) else { continue };
-            let c = shared.maps.connections.find(&leg.conn);
-            if let Some(why) = ended::leg(c.as_ref(), &tuple, &leg, now, idle) {
-                legs::end(shared, &tuple, &leg, why);
-            }
-        }
-    }
-    let mut silent: BTreeMap<IpAddr, Vec<Tuple>> = BTreeMap::new();
-    for (conn, c) in &connections {
-        let pod = conn.local_addr().ip();
-        let pod_gone = shared.attached.find(pod).is_none();
-        if pod_gone || ended::connection(c, now, known.silence.of(conn, c, now)) {
-            forget(shared, conn, c, Heard::All);
-        } else if known.silence.due(conn, now) {
-            silent.entry(pod).or_default().push(*conn);
-        }
-    }
-    for (conn, c) in &connections {
-        if known.leaving.due(&shared.targets(), conn, c, now, shared.config.endpoint_grace) {
-            leaving::end(shared, conn);
-        }
-    }
-    known.leaving.turn();
-    for (pod, conns) in silent {
-        ask(shared, known, pod, &conns, now);
-    }
-    known.silence.keep(|conn| connections.contains_key(conn));
+    sweep_legs(shared, now);
+    sweep_connections(shared, known, now);
     older::sweep(shared);
     // Dials that failed, or whose agent died.
     for (tuple, seen) in shared.maps.handshakes.entries() {
@@ -109,6 +79,55 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
             _ = shared.maps.heads.remove(&key);
         }
     }
+}
+
+/// Ends the legs that are to end. What is to be removed is noted first: a walk that meets a removal begins again.
+fn sweep_legs(shared: &Shared, now: u64) {
+    let idle = shared.config.parked_idle;
+    let why = |tuple: &Tuple, leg: &Leg| {
+        let c = shared.maps.connections.find(&leg.conn);
+        ended::leg(c.as_ref(), tuple, leg, now, idle)
+    };
+    let due: Vec<Tuple> =
+        shared.maps.legs.walk().filter(|(tuple, leg)| why(tuple, leg).is_some()).map(|(tuple, _)| tuple).collect();
+    for tuple in due {
+        // It may have become the owner meanwhile.
+        let Some(leg) = shared.maps.legs.find(&tuple) else { continue };
+        if let Some(why) = why(&tuple, &leg) {
+            legs::end(shared, &tuple, &leg, why);
+        }
+    }
+}
+
+fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
+    let (mut seen, mut over, mut late) = (HashSet::new(), Vec::new(), Vec::new());
+    let mut silent: BTreeMap<IpAddr, Vec<Tuple>> = BTreeMap::new();
+    for (conn, c) in shared.maps.connections.walk() {
+        seen.insert(conn);
+        let pod = conn.local_addr().ip();
+        let pod_gone = shared.attached.find(pod).is_none();
+        if pod_gone || ended::connection(&c, now, known.silence.of(&conn, &c, now)) {
+            over.push((conn, c.isn));
+        } else if known.silence.due(&conn, now) {
+            silent.entry(pod).or_default().push(conn);
+        }
+        if known.leaving.due(&shared.targets(), &conn, &c, now, shared.config.endpoint_grace) {
+            late.push(conn);
+        }
+    }
+    for (conn, isn) in over {
+        if let Some(c) = shared.maps.connections.find(&conn).filter(|c| c.isn == isn) {
+            forget(shared, &conn, &c, Heard::All);
+        }
+    }
+    for conn in late {
+        leaving::end(shared, &conn);
+    }
+    known.leaving.turn();
+    for (pod, conns) in silent {
+        ask(shared, known, pod, &conns, now);
+    }
+    known.silence.keep(|conn| seen.contains(conn));
 }
 
 /// Asks a pod's kernel for the clients of these connections, and forgets those of which there is none.
