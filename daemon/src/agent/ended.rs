@@ -28,9 +28,6 @@ const VANISHED: Duration = Duration::from_hours(1);
 /// When it is asked for the first time: who speaks TCP by other means than the pod's kernel (a virtual machine behind the pod's
 /// interface) has no socket there at any time, and that there is none says nothing then.
 const SETTLED: Duration = Duration::from_secs(5);
-/// How long a connection may be silent whose client has never had a socket there: nobody's pool keeps an idle connection for so long
-/// through whatever translates it.
-const FOREIGN: Duration = Duration::from_hours(24);
 /// When the kernel is asked again, of a client that it has or that it says nothing about.
 const ASKED_AGAIN: Duration = Duration::from_mins(10);
 
@@ -127,11 +124,10 @@ impl Evidence {
 }
 
 /// Whether a connection's client has vanished without a word: silence alone says nothing, a pool may keep a connection for days, and
-/// no socket says little where none has been.
+/// no socket says nothing where none has been.
 #[must_use]
 pub fn vanished(client: Client, evidence: Evidence, silent: Duration) -> bool {
-    let patience = if evidence == Evidence::Held { VANISHED } else { FOREIGN };
-    client == Client::Gone && evidence != Evidence::None && silent > patience
+    client == Client::Gone && evidence == Evidence::Held && silent > VANISHED
 }
 
 /// What moves when anything of a connection does: who it is, and how far each direction has come.
@@ -191,7 +187,7 @@ impl Silence {
             let (since, wait) = match it.evidence {
                 Evidence::None => (it.first, SETTLED),
                 Evidence::Held => (it.since, VANISHED),
-                Evidence::Never => (it.since, FOREIGN),
+                Evidence::Never => return false,
             };
             older(since, now, wait) && it.asked.is_none_or(|at| older(at, now, ASKED_AGAIN))
         };
@@ -289,9 +285,9 @@ mod tests {
         for client in [Client::There, Client::Unknown] {
             assert!(!vanished(client, Evidence::Held, Duration::MAX), "{client:?}: age alone ends nothing");
         }
-        assert!(!vanished(Client::Gone, Evidence::None, Duration::MAX), "nobody has asked");
-        assert!(!vanished(Client::Gone, Evidence::Never, FOREIGN), "it may never have been there");
-        assert!(vanished(Client::Gone, Evidence::Never, FOREIGN + IDLE), "nobody is there");
+        for evidence in [Evidence::None, Evidence::Never] {
+            assert!(!vanished(Client::Gone, evidence, Duration::MAX), "{evidence:?}: it may never have been there");
+        }
     }
 
     #[test]

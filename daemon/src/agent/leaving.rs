@@ -123,6 +123,7 @@ mod tests {
         leaving.turn();
         assert!(!leaving.due(&gone, &conn, &c, 130 * SECOND, grace));
         assert!(leaving.due(&gone, &conn, &c, 131 * SECOND, grace));
+        leaving.turn();
         c.resp.answered = 3;
         assert!(!leaving.due(&gone, &conn, &c, 132 * SECOND, grace), "it is over");
         leaving.turn();
