@@ -251,8 +251,8 @@ fn remove_filters(name: &str, ifindex: u32, made: bool, abi: Option<u32>) {
     let hanging = || Some([tc::filters(ifindex, true).ok()?, tc::filters(ifindex, false).ok()?].concat());
     // Where nothing of ours is, a note that says otherwise is about an interface that was here before.
     let were_there = hanging().is_some_and(|all| all.iter().any(ours));
-    for (kind, egress) in [(TcAttachType::Egress, true), (TcAttachType::Ingress, false)] {
-        for filter in tc::filters(ifindex, egress).into_iter().flatten().filter(ours) {
+    for (kind, ingress) in [(TcAttachType::Egress, false), (TcAttachType::Ingress, true)] {
+        for filter in tc::filters(ifindex, ingress).into_iter().flatten().filter(ours) {
             let at = TcHandle::from(filter.handle);
             if let Ok(link) = SchedClassifierLink::attached(name, kind, PRIORITY, at, None) {
                 // Dropping it detaches.
