@@ -29,7 +29,10 @@ pub mod untaken;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -91,12 +94,19 @@ struct Shared {
     maps: Maps,
     config: Config,
     attached: Attached,
+    /// Another ABI's programs take new connections on until this version's own are attached everywhere.
+    taking_over: AtomicBool,
+    /// A table of routes is in force: [`Self::targets`] are known.
+    routed: AtomicBool,
     targets: RwLock<Targets>,
 }
 
 impl Shared {
     /// Whether an agent with another ABI has taken new connections over.
     fn superseded(&self) -> bool {
+        if self.taking_over.load(Ordering::Relaxed) {
+            return false;
+        }
         let map = self.maps.control.lock().unwrap_or_else(PoisonError::into_inner);
         map.get(&0, 0).is_ok_and(|control| control.0.draining != 0)
     }
@@ -132,7 +142,8 @@ async fn work(options: Options) -> anyhow::Result<()> {
         .unwrap_or_else(PoisonError::into_inner)
         .set(0, Wire(options.config.carriers), 0)
         .context("cannot write map config")?;
-    beat(&maps, Some(0))?;
+    let before = bpf::other::others(&options.pin_dir);
+    beat(&maps, Some(u32::from(!before.is_empty())))?;
 
     let stop = CancellationToken::new();
     let mut routes = RouteSource::File(options.routes.clone()).start(stop.clone())?;
@@ -147,13 +158,14 @@ async fn work(options: Options) -> anyhow::Result<()> {
         maps,
         config: options.config,
         attached: Attached::new(attacher),
+        taking_over: AtomicBool::new(!before.is_empty()),
+        routed: AtomicBool::new(false),
         targets: RwLock::default(),
     });
     let first = routes.table.borrow_and_update().clone();
     if let Some(table) = first {
         routing::program(&shared, &mut programmed, &table)?;
     }
-    let before = drain::begin(&shared);
     // What an agent before this one promised is void; the clients' retransmissions ask again.
     for (conn, _) in shared.maps.dials.entries() {
         shared.maps.dials.remove(&conn)?;

@@ -96,7 +96,8 @@ pub extern "C" fn response(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
         }
         return pass;
     }
-    if p.len != 0 {
+    let next = adopt::position(known, p.seq.wrapping_add(p.len));
+    if p.len != 0 && next > known {
         let mut begins = [0; STATUS_BYTES];
         let there = if p.len < STATUS_BYTES as u32 { 1 } else { STATUS_BYTES as u32 };
         // SAFETY: there is room for as many bytes.
@@ -111,7 +112,7 @@ pub extern "C" fn response(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
                 return pass;
             }
             (*c).resp.flags = now;
-            atomic::raise(&raw mut (*c).resp.next, adopt::position(known, p.seq.wrapping_add(p.len)));
+            atomic::raise(&raw mut (*c).resp.next, next);
             atomic::publish(generation);
         }
     }

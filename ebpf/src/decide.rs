@@ -8,7 +8,7 @@ use sidetrack_splice::{
         reason::Reason,
         record::{
             CONN_DIVERTED, CONN_HTTP, Connection, DIAL_BASELINE, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, FRAMING_LOST,
-            LegRef, PHASE_HOLD, PHASE_OPAQUE,
+            LEG_NONE, LegRef, PHASE_HOLD, PHASE_OPAQUE,
         },
         route::{ROUTE_FORK, ROUTE_OR_BASELINE},
     },
@@ -210,7 +210,6 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
         };
         match step {
             Step::Stay => {}
-            Step::Cut if no_agent() => return reset(out, Reason::ResetAgentDead),
             Step::Cut => {
                 out.cut = (head_at - out.start) as u32;
                 out.step = STEP_CUT;
@@ -280,7 +279,7 @@ fn baseline_instead(out: &mut Out, legs: &[LegRef; SLOTS]) -> bool {
 
 /// Whether nobody is there to do what only an agent can.
 #[inline(always)]
-fn no_agent() -> bool {
+pub fn no_agent() -> bool {
     // SAFETY: one number, which the agent writes.
     CONTROL
         .get_ptr(0)
@@ -323,8 +322,14 @@ fn held(out: &mut Out) -> i64 {
                 if d.status == DIAL_FAILED {
                     out.step = STEP_RESET;
                     out.reason = d.reason;
-                } else if d.status == DIAL_BASELINE && d.leg.route == out.route && out.step == STEP_DIAL {
+                } else if d.status == DIAL_BASELINE && d.reason == out.route && out.step == STEP_DIAL {
                     out.step = STEP_INSTEAD;
+                    if d.leg.kind != LEG_NONE {
+                        count(Reason::BaselineInstead);
+                        out.want = WANT_BASELINE;
+                        out.slot = 0;
+                        out.step = STEP_ADOPT;
+                    }
                 } else if d.status == DIAL_READY && d.leg.route == out.route && out.step == STEP_DIAL {
                     out.slot = d.slot & (SLOTS as u32 - 1);
                     out.step = STEP_ADOPT;

@@ -268,6 +268,7 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
             }
             PASS_ON
         }
+        decide::STEP_CUT if decide::no_agent() => reset(out, Reason::ResetAgentDead),
         decide::STEP_CUT => {
             count(Reason::HoldCut);
             if out.state.flags & CONN_PENDING != 0 || pend(c, out) {
@@ -336,6 +337,9 @@ pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 #[inline(never)]
 pub extern "C" fn across(skb: *mut __sk_buff) -> i32 {
     let Some(out) = maps::out() else { return PASS };
+    if decide::no_agent() {
+        return reset(out, Reason::ResetAgentDead);
+    }
     out.cut = (out.state.held - out.start) as u32;
     count(Reason::HoldCut);
     hold::hand_over(skb, EVENT_CUT);

@@ -93,6 +93,12 @@ pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
     // SAFETY: one number, which the agent writes.
     if CONTROL.get_ptr(0).is_some_and(|c| unsafe { (*c).draining != 0 }) {
         count(Reason::Draining);
+        // What was known of the tuple is not the new connection's.
+        // SAFETY: a map value, one field that never changes.
+        if let Some(c) = CONNECTIONS.get_ptr(conn).filter(|&c| unsafe { (*c).isn } != p.seq) {
+            let _ = LEGS.remove(conn);
+            forget(c, &mut out.key);
+        }
         return PASS;
     }
     let strip = if service.routes == 0 { 0 } else { STRIP_MULTIPATH };

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{Shared, older};
 use crate::{
-    bpf::{Attacher, Mode},
+    bpf::{Attacher, Mode, other::others},
     cold::{IpSocket, PacketSocket, PortBook, Spare},
     names,
     pods::{NetnsId, Outcome, Pod, PodEvent, background},
@@ -158,11 +158,16 @@ impl Attached {
         older::adopt(shared, &pod, older::services(shared));
         let number = if mode == Mode::Tcx { MODE_TCX } else { MODE_CLSACT };
         record(PodRecord::attached(&path, pod.link.index, &pod.link.name, &pod.addresses, number, state::now()));
-        self.leave(shared, id);
         let ports = known.map_or_else(|| Arc::new(PortBook::anywhere()), |old| Arc::clone(&old.ports));
         for (tuple, leg) in shared.maps.legs.walk() {
             if leg.moved != 0 && pod.addresses.contains(&tuple.local_addr().ip()) {
                 ports.adopt(tuple.remote_addr(), tuple.local_addr().port());
+            }
+        }
+        // Legs of another ABI have no socket that would keep their ports.
+        for leg in others(&shared.pin_dir).iter().filter_map(|other| other.legs().ok()).flatten() {
+            if pod.addresses.contains(&leg.local_addr().ip()) {
+                ports.adopt(leg.remote_addr(), leg.local_addr().port());
             }
         }
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
@@ -173,11 +178,22 @@ impl Attached {
         let addresses = pod.addresses.clone();
         let member = Arc::new(Member { pod, name, packets, raw, ports, spare: Spare::default() });
         let mut members = self.lock();
+        // At no moment is a pod that changes one that is gone: its connections would be forgotten.
+        let old = members.by_id.insert(id, Arc::clone(&member));
+        for address in members.records.remove(&id).unwrap_or_default() {
+            if !addresses.contains(&address) && members.by_address.get(&address).is_some_and(|m| m.pod.id() == id) {
+                members.by_address.remove(&address);
+                _ = shared.maps.names.remove(&names::pod_key(address));
+            }
+        }
         for address in &addresses {
             members.by_address.insert(*address, Arc::clone(&member));
         }
         members.records.insert(id, addresses);
-        members.by_id.insert(id, member);
+        drop(members);
+        if let Some(old) = old {
+            background(move || drop(old));
+        }
     }
 
     /// Forgets a pod. Its sockets are closed elsewhere: that takes milliseconds.

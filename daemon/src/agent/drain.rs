@@ -3,8 +3,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    io,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -14,7 +15,10 @@ use tracing::{debug, info, warn};
 
 use super::{Shared, client, older};
 use crate::{
-    bpf::{self, other::Other},
+    bpf::{
+        self,
+        other::{Other, others},
+    },
     pods::{Ends, Exchange, clients},
 };
 
@@ -24,31 +28,29 @@ const EVERY: Duration = Duration::from_secs(1);
 const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// The connections that other ABIs' programs follow: they are theirs.
-pub(super) fn followed(shared: &Shared) -> HashSet<Tuple> {
-    bpf::other::others(&shared.pin_dir).iter().flat_map(Other::connections).collect()
-}
-
-/// Tells all others' programs to take no new connection on, before this version's own are attached anywhere. Returns those that it has told:
-/// what appears later is a successor's.
-pub(super) fn begin(shared: &Shared) -> Vec<Other> {
-    let before = bpf::other::others(&shared.pin_dir);
-    for other in &before {
-        match other.drain() {
-            Ok(()) => info!(abi = other.abi, "the records of another ABI take no new connection on"),
-            Err(error) => warn!(abi = other.abi, "the records of another ABI cannot be drained: {error}"),
-        }
+pub(super) fn followed(shared: &Shared) -> io::Result<HashSet<Tuple>> {
+    let mut all = HashSet::new();
+    for other in others(&shared.pin_dir) {
+        all.extend(other.connections()?);
     }
-    before
+    Ok(all)
 }
 
-/// Follows them to their end.
+/// Takes new connections over from them, when this version's own programs are attached everywhere, and follows them to their end. What
+/// appears later is a successor's.
 pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs: Vec<PathBuf>) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !before.is_empty() && !shared.attached.listed() {
+        tick.tick().await;
+    }
+    if !before.is_empty() {
+        take_over(&shared, &before);
+    }
     let began = Instant::now();
     while !before.is_empty() {
         tick.tick().await;
-        if !shared.attached.listed() || shared.superseded() {
+        if shared.superseded() {
             continue;
         }
         let mut left = Vec::new();
@@ -63,18 +65,43 @@ pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs:
     }
 }
 
+/// From here on their programs take no new connection on, and this version's do.
+fn take_over(shared: &Arc<Shared>, before: &[Other]) {
+    for other in before {
+        match other.drain() {
+            Ok(()) => info!(abi = other.abi, "the records of another ABI take no new connection on"),
+            Err(error) => warn!(abi = other.abi, "the records of another ABI cannot be drained: {error}"),
+        }
+    }
+    shared.taking_over.store(false, Ordering::Relaxed);
+    if let Err(error) = super::beat(&shared.maps, Some(0)) {
+        warn!("{error:#}");
+    }
+    // What began between the two, and what nobody follows.
+    for pod in shared.attached.pods() {
+        older::adopt(shared, &pod, older::services(shared));
+    }
+}
+
 /// Takes one look. Returns whether the records were removed.
 fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBuf]) -> bool {
     if let Err(error) = other.drain() {
         warn!(abi = other.abi, "the records of another ABI cannot be drained: {error}");
     }
-    let live = live(shared, other);
+    let (connections, diverted) = match (other.connections(), other.diverted()) {
+        (Ok(connections), Ok(diverted)) => (connections, diverted),
+        (Err(error), _) | (_, Err(error)) if age < shared.config.drain_timeout => {
+            debug!(abi = other.abi, "the records of another ABI cannot be read: {error}");
+            return false;
+        }
+        _ => Default::default(),
+    };
+    let live = live(shared, connections);
     if !live.is_empty() {
         if age < shared.config.drain_timeout {
             debug!(abi = other.abi, connections = live.len(), "the records of another ABI are drained");
             return false;
         }
-        let diverted = other.diverted();
         let (end, leave): (Vec<_>, Vec<_>) = live.into_iter().partition(|conn| diverted.contains(conn));
         if age < shared.config.drain_timeout + UNDER_WAY && leave.iter().any(|conn| under_way(shared, conn)) {
             return false;
@@ -93,6 +120,9 @@ fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBu
             }
         }
     }
+    if shared.superseded() {
+        return false;
+    }
     match bpf::purge::version(&other.dir, other.abi, netns_dirs) {
         Ok(removed) => info!(abi = other.abi, links = removed.links, "the records of another ABI are removed"),
         Err(error) => {
@@ -107,17 +137,17 @@ fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBu
     true
 }
 
-/// Those of its connections whose client is still there. Of a pod that is gone nothing is, and where the kernel does not say, all are.
-fn live(shared: &Shared, other: &Other) -> Vec<Tuple> {
+/// Those whose client is still there. Where the kernel does not say, all are, and those of a pod that is not known.
+fn live(shared: &Shared, connections: HashSet<Tuple>) -> Vec<Tuple> {
     let mut ends = HashMap::new();
     let there = |conn: &Tuple| {
         let pod = conn.local_addr().ip();
-        let Some(member) = shared.attached.find(pod) else { return false };
+        let Some(member) = shared.attached.find(pod) else { return true };
         let ends = ends.entry(pod).or_insert_with(|| Ends::of(&member.pod.netns).ok());
         ends.as_mut().is_none_or(|ends| ends.has(conn.local_addr(), conn.remote_addr()).unwrap_or(true))
     };
     let mut there = there;
-    other.connections().into_iter().filter(|conn| there(conn)).collect()
+    connections.into_iter().filter(|conn| there(conn)).collect()
 }
 
 /// Whether its client waits for something: a held head is among what was sent and is not acknowledged.

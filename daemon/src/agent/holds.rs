@@ -206,12 +206,21 @@ impl Holds {
 
     /// Answers a hold, unless there is another in its place. False: the kernel cannot be told.
     fn answer(&self, event: &Event, status: u32, reason: Reason, leg: LegRef) -> bool {
-        let dial = Dial { hold: event.hold, status, slot: event.slot, reason: reason as u32, leg };
+        self.tell(event, &Dial { hold: event.hold, status, slot: event.slot, reason: reason as u32, leg })
+    }
+
+    /// Answers a hold: the baseline serves the request, by `leg` if that is one. False: the kernel cannot be told.
+    fn fall_back(&self, event: &Event, leg: LegRef) -> bool {
+        let (hold, status, slot, reason) = (event.hold, DIAL_BASELINE, event.slot, event.route);
+        self.tell(event, &Dial { hold, status, slot, reason, leg })
+    }
+
+    fn tell(&self, event: &Event, dial: &Dial) -> bool {
         let open = self.lock();
         if open.get(&event.conn).is_none_or(|hold| !hold.is_of(event)) {
             return true;
         }
-        let put = self.shared.maps.dials.put(&event.conn, &dial);
+        let put = self.shared.maps.dials.put(&event.conn, dial);
         if let Err(error) = &put {
             self.shared.maps.counters.add(Reason::DialsFull);
             warn!(conn = %event.conn, "map dials takes no answer: {error}; the client's retransmission asks again");
@@ -244,9 +253,21 @@ impl Holds {
     }
 
     /// Lets the baseline serve the held head. Where even that is not to be had, the client is reset.
-    async fn instead(&self, event: &Event, member: &Member, begun: Instant) {
-        self.answer(event, DIAL_BASELINE, Reason::BaselineInstead, LegRef { route: event.route, ..LegRef::default() });
-        let deadline = begun + self.shared.config.dial_timeout + ADOPT;
+    async fn instead(&self, event: &Event, member: &Member, stamp: Option<u32>) {
+        let c = self.shared.maps.connections.find(&event.conn);
+        let mut made = None;
+        if c.is_some_and(|c| !legs::original_lives(&self.shared, &event.conn, &c)) {
+            let baseline = Event { route: 0, version: 0, slot: 0, ..*event };
+            match legs::make(&self.shared, member, &baseline, stamp).await {
+                Ok(leg) => made = Some(leg),
+                Err(error) => {
+                    warn!(conn = %event.conn, "no leg, and none to the baseline: {error}; the client is reset");
+                    return self.refuse(event, member, error.reason());
+                }
+            }
+        }
+        self.fall_back(event, made.as_ref().map(|made| made.leg).unwrap_or_default());
+        let deadline = Instant::now() + ADOPT;
         let mut pause = PAUSE;
         while !self.retry(event, member) {
             if Instant::now() > deadline {
@@ -258,6 +279,9 @@ impl Holds {
         }
         self.withdraw(event);
         self.finish(event, member);
+        if let Some(made) = &mut made {
+            made.release(&self.shared, member);
+        }
     }
 
     async fn dial(&self, event: &Event, member: &Arc<Member>, stamp: Option<u32>) {
@@ -278,7 +302,7 @@ impl Holds {
             }
             Err(error) if legs::or_baseline(&self.shared, event) => {
                 debug!(conn = %event.conn, "no leg: {error}; the baseline serves the request, as its route says");
-                return self.instead(event, member, begun).await;
+                return self.instead(event, member, stamp).await;
             }
             Err(error @ LegError::NoPort { target, .. }) => {
                 self.without_port(event, member, target, &error);

@@ -1,6 +1,9 @@
 //! Endpoints that leave their routes: no further exchange goes there, and one that is under way has a time of grace.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use sidetrack_splice::{
     abi::{
@@ -10,18 +13,20 @@ use sidetrack_splice::{
     },
     table::{Targets, To},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Shared, client, ended::older, legs};
 
-/// An exchange that was seen under way with an endpoint that has left: its connection, and the leg's own port.
-type Exchange = (Tuple, u32, u16);
+/// An exchange that was seen under way with an endpoint that has left: its connection, and its number there.
+type Exchange = (Tuple, u32, u32);
 
 /// Since when each was seen.
 #[derive(Default)]
 pub(super) struct Leaving {
     since: HashMap<Exchange, u64>,
-    seen: Vec<Exchange>,
+    seen: HashSet<Exchange>,
+    /// Those that have had their time.
+    ended: HashSet<Exchange>,
 }
 
 impl Leaving {
@@ -31,15 +36,16 @@ impl Leaving {
         if !under_way(c) || !left(targets, conn, &owner) {
             return false;
         }
-        let it = (*conn, c.isn, owner.local_port);
-        self.seen.push(it);
-        older(*self.since.entry(it).or_insert(now), now, grace)
+        let it = (*conn, c.isn, c.now.asked);
+        self.seen.insert(it);
+        older(*self.since.entry(it).or_insert(now), now, grace) && self.ended.insert(it)
     }
 
     /// Forgets what was not looked at since the last call, or is over.
     pub(super) fn turn(&mut self) {
         let seen = std::mem::take(&mut self.seen);
         self.since.retain(|it, _| seen.contains(it));
+        self.ended.retain(|it| seen.contains(it));
     }
 }
 
@@ -70,8 +76,17 @@ pub(super) fn end(shared: &Shared, conn: &Tuple) {
         %conn,
         "an exchange with an endpoint that has left its route is not over in time (endpointGrace); the client is reset"
     );
-    if let Err(error) = client::abort(shared, conn) {
-        warn!(%conn, "it cannot be reset: {error}");
+    match client::abort(shared, conn) {
+        Ok(true) => return,
+        Ok(false) => debug!(%conn, "its client has no socket here"),
+        Err(error) => warn!(%conn, "its client cannot be reset: {error}"),
+    }
+    // Whatever it sends next is answered by a reset.
+    let Some(c) = shared.maps.connections.find(conn) else { return };
+    let Some(owner) = c.legs.get(usize::from(c.now.owner)) else { return };
+    let tuple = legs::tuple(conn, owner);
+    if let Some(leg) = shared.maps.legs.find(&tuple).filter(|leg| leg.serves(conn, c.isn)) {
+        legs::end(shared, &tuple, &leg, "its endpoint has left");
     }
 }
 

@@ -8,8 +8,8 @@ use sidetrack_splice::{
         event::Event,
         reason::Reason,
         record::{
-            Connection, HEAD_MAX, HeadKey, LEG_BASELINE, LEG_FORK, Leg, LegRef, OPT_TIMESTAMP, OPT_WSCALE, STATE_OWNER,
-            STATE_PARKED,
+            CONN_DIVERTED, Connection, HEAD_MAX, HeadKey, LEG_BASELINE, LEG_FORK, LEG_NONE, Leg, LegRef, OPT_TIMESTAMP,
+            OPT_WSCALE, STATE_DEAD, STATE_OWNER, STATE_PARKED,
         },
     },
     table::{Lookup, OnUnreachable, To},
@@ -275,6 +275,13 @@ fn prefix(shared: &Shared, event: &Event) -> Result<Vec<u8>, LegError> {
     let key = HeadKey { conn: event.conn, direction: 0 };
     let window = shared.maps.heads.find(&key).filter(|_| len <= HEAD_MAX).ok_or(Outdated::NoPrefix)?;
     Ok(window.as_bytes()[..len].to_vec())
+}
+
+/// Whether the leg to the baseline that a connection has may serve a further exchange.
+pub(super) fn original_lives(shared: &Shared, conn: &Tuple, c: &Connection) -> bool {
+    let Some(original) = c.legs.first().filter(|r| r.kind != LEG_NONE) else { return false };
+    let leg = shared.maps.legs.find(&tuple(conn, original)).filter(|leg| leg.serves(conn, c.isn));
+    c.now.flags & CONN_DIVERTED == 0 || leg.is_some_and(|leg| leg.state != STATE_DEAD && leg.closed == 0)
 }
 
 /// Whether the baseline serves a request whose leg cannot be had.

@@ -1,7 +1,11 @@
 //! Connections that are older than their record: those that stood before the agent came, or before their service was routed. Their
 //! records are made of what the clients' sockets say; egress takes them up where a request must begin (`sidetrack_splice::adopt`).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sidetrack_splice::{
     abi::{
@@ -16,12 +20,16 @@ use tracing::{debug, warn};
 
 use super::{Shared, drain};
 use crate::{
-    pods::{Client, Exchange, Pod, clients},
+    pods::{Client, Ends, Exchange, Pod, clients},
     state,
 };
 
 /// When sockets that were too young to tell are looked at again.
 const AGAIN: [Duration; 3] = [Duration::from_millis(150), Duration::from_millis(300), Duration::from_secs(1)];
+
+/// How many idle clients are noted at once: half of map `dials`, whose other half is for answers to holds. Any other is steered from its
+/// second request on.
+const IDLE_MAX: usize = 8192;
 
 /// Which service an address belongs to, by its id.
 pub(super) type Services = HashMap<ServiceAddr, Service>;
@@ -52,21 +60,21 @@ pub(super) fn adopt(shared: &Arc<Shared>, pod: &Pod, services: Services) {
 /// Makes the records that are missing, and says of those that show nothing whether their client is idle. Returns whether another look
 /// may say more.
 fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
-    if services.is_empty() || shared.superseded() {
+    if services.is_empty() || shared.superseded() || shared.taking_over.load(Ordering::Relaxed) {
         return false;
     }
-    let listed = |first: bool| match clients(&pod.netns) {
-        Ok(clients) => clients,
+    let known =
+        drain::followed(shared).map_err(anyhow::Error::from).and_then(|theirs| Ok((theirs, clients(&pod.netns)?)));
+    let (theirs, listed) = match known {
+        Ok(known) => known,
         Err(error) => {
-            if first {
-                warn!(pod = %pod.netns.path().display(), "connections older than this agent are not steered: {error}");
-            }
-            Vec::new()
+            let pod = pod.netns.path();
+            warn!(pod = %pod.display(), "connections that are older than this agent are not steered: {error:#}");
+            return false;
         }
     };
-    let theirs = drain::followed(shared);
     let mut made: HashMap<Tuple, u32> = HashMap::new();
-    for client in listed(true) {
+    for client in listed {
         let Some(service) = services.get(&service_addr(client.remote)) else { continue };
         if client.layered || !pod.addresses.contains(&client.local.ip()) {
             continue;
@@ -97,20 +105,26 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
         return false;
     }
     // What a socket says now holds for as long as its record, which stands, sees no payload.
+    let (listed, ends) = (clients(&pod.netns), Ends::of(&pod.netns));
+    let (Ok(listed), Ok(mut ends)) = (listed, ends) else { return true };
     let mut now: HashMap<Tuple, Exchange> =
-        listed(false).into_iter().map(|client| (Tuple::new(client.local, client.remote), client.exchange)).collect();
+        listed.into_iter().map(|client| (Tuple::new(client.local, client.remote), client.exchange)).collect();
     let mut young = 0;
+    let mut room = IDLE_MAX.saturating_sub(shared.maps.dials.walk().count());
     for (conn, isn) in &made {
         match now.remove(conn) {
+            Some(Exchange::None) if room == 0 => {}
             Some(Exchange::None) => {
+                room -= 1;
                 let idle = Dial { hold: *isn, status: DIAL_IDLE, ..Dial::default() };
                 if let Err(error) = shared.maps.dials.add(conn, &idle) {
                     debug!(%conn, "map dials takes no more: {error}");
                 }
             }
-            Some(Exchange::Young) => young += 1,
             Some(Exchange::Some) => {}
-            None => gone(shared, conn, *isn),
+            None if matches!(ends.has(conn.local_addr(), conn.remote_addr()), Ok(false)) => gone(shared, conn, *isn),
+            // A list that was torn may lack one.
+            Some(Exchange::Young) | None => young += 1,
         }
     }
     debug!(pod = %pod.netns.path().display(), connections = made.len(), young, "older connections are followed");
@@ -158,7 +172,7 @@ fn record(client: &Client, conn: &Tuple, service: Service, ifindex: u32) -> Conn
 /// Removes what was said of clients whose connections have ended since.
 pub(super) fn sweep(shared: &Shared) {
     for (conn, dial) in shared.maps.dials.entries() {
-        let stale = |c: &Connection| c.now.hold == dial.hold && c.now.flags & CONN_ADOPT == 0;
+        let stale = |c: &Connection| c.now.hold != dial.hold || c.now.flags & CONN_ADOPT == 0;
         if dial.status == DIAL_IDLE && shared.maps.connections.find(&conn).is_none_or(|c| stale(&c)) {
             _ = shared.maps.dials.remove(&conn);
         }

@@ -1,6 +1,6 @@
 //! Brings a table of routes into the maps, step by step.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Context;
 use sidetrack_splice::table::{Op, Programmed, RouteTable};
@@ -29,6 +29,7 @@ pub(super) fn clear_filter(maps: &Maps) -> Result<(), aya::maps::MapError> {
 pub(super) fn program(shared: &Arc<Shared>, programmed: &mut Programmed, table: &RouteTable) -> anyhow::Result<()> {
     let plan = programmed.plan(table)?;
     *shared.targets.write().unwrap_or_else(std::sync::PoisonError::into_inner) = plan.targets;
+    shared.routed.store(true, Ordering::Relaxed);
     let steps = plan.ops.len();
     let new = |op: &Op| match op {
         Op::PutService(key, value) if !programmed.services().any(|(known, _)| known == key) => Some((*key, *value)),

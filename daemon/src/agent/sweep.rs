@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -111,7 +111,9 @@ fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
         } else if known.silence.due(&conn, now) {
             silent.entry(pod).or_default().push(conn);
         }
-        if known.leaving.due(&shared.targets(), &conn, &c, now, shared.config.endpoint_grace) {
+        if shared.routed.load(Ordering::Relaxed)
+            && known.leaving.due(&shared.targets(), &conn, &c, now, shared.config.endpoint_grace)
+        {
             late.push(conn);
         }
     }

@@ -1,6 +1,10 @@
 //! One agent for the records of each ABI below a pin directory: of two ABIs, one may end what the other has begun.
 
-use std::{fs, io, os::fd::OwnedFd, path::Path};
+use std::{
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    path::Path,
+};
 
 use nix::{
     errno::Errno,
@@ -19,16 +23,25 @@ impl Lock {
     /// Makes the directory of this ABI's records if need be and waits until no other agent works with it. `waiting` is called once if
     /// there is one.
     pub fn wait(dir: &Path, waiting: impl FnOnce()) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        let open = || fs::File::open(dir).map(OwnedFd::from);
-        match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(Self { _held: held }),
-            Err((_, Errno::EWOULDBLOCK)) => waiting(),
-            Err((_, errno)) => return Err(errno.into()),
-        }
-        match Flock::lock(open()?, FlockArg::LockExclusive) {
-            Ok(held) => Ok(Self { _held: held }),
-            Err((_, errno)) => Err(errno.into()),
+        let mut waiting = Some(waiting);
+        loop {
+            fs::create_dir_all(dir)?;
+            let file = fs::File::open(dir)?;
+            let inode = file.metadata()?.ino();
+            let held = match Flock::lock(OwnedFd::from(file), FlockArg::LockExclusiveNonblock) {
+                Ok(held) => held,
+                Err((file, Errno::EWOULDBLOCK)) => {
+                    if let Some(waiting) = waiting.take() {
+                        waiting();
+                    }
+                    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?
+                }
+                Err((_, errno)) => return Err(errno.into()),
+            };
+            // It may have been removed meanwhile, and another one be there.
+            if fs::metadata(dir).is_ok_and(|now| now.ino() == inode) {
+                return Ok(Self { _held: held });
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! Records of another ABI below the same pin directory: what can be said of them without knowing their layouts. `control` has one layout in
-//! all versions, and the keys of `connections` and `legs` are tuples; nothing else is read.
+//! all versions, the keys of `connections` and `legs` are tuples, and a leg begins with that of its connection; nothing else is read.
 
 use std::{
     collections::HashSet,
@@ -8,9 +8,9 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
-use libbpf_rs::{MapCore, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use sidetrack_splice::abi::{ABI, addr::Tuple, control::Control};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{
     state::{maps, pins},
@@ -54,26 +54,37 @@ impl Other {
         map.set(0, Wire(Control { draining: 1, ..control }), 0).map_err(io::Error::other)
     }
 
-    /// The connections that its programs follow. Empty where its keys are none that this version knows.
-    #[must_use]
-    pub fn connections(&self) -> HashSet<Tuple> {
-        self.keys("connections")
+    /// The connections that its programs follow.
+    pub fn connections(&self) -> io::Result<HashSet<Tuple>> {
+        Ok(keys(&self.map("connections")?).collect())
     }
 
-    /// Those of them whose bytes have gone to other backends: the original leg stands in `legs` then, under the connection's own tuple.
-    #[must_use]
-    pub fn diverted(&self) -> HashSet<Tuple> {
-        let legs = self.keys("legs");
-        self.connections().into_iter().filter(|conn| legs.contains(conn)).collect()
+    /// The tuples of its legs: their ports are in use.
+    pub fn legs(&self) -> io::Result<HashSet<Tuple>> {
+        Ok(keys(&self.map("legs")?).collect())
     }
 
-    fn keys(&self, name: &str) -> HashSet<Tuple> {
-        let Ok(map) = MapHandle::from_pinned_path(self.dir.join(name)) else { return HashSet::new() };
+    /// The connections that any leg serves: bytes of theirs may have gone to other backends.
+    pub fn diverted(&self) -> io::Result<HashSet<Tuple>> {
+        let map = self.map("legs")?;
+        let served = |leg: Tuple| {
+            let value = map.lookup(leg.as_bytes(), MapFlags::ANY).ok()??;
+            Tuple::read_from_prefix(&value).ok().map(|(conn, _)| conn)
+        };
+        Ok(keys(&map).filter_map(served).collect())
+    }
+
+    fn map(&self, name: &str) -> io::Result<MapHandle> {
+        let map = MapHandle::from_pinned_path(self.dir.join(name)).map_err(io::Error::other)?;
         if map.key_size() as usize != size_of::<Tuple>() {
-            return HashSet::new();
+            return Err(io::Error::other(format!("the keys of map {name} are none that this version knows")));
         }
-        // A walk that meets a deleted key starts over.
-        let steps = map.max_entries() as usize * 2;
-        map.keys().take(steps).filter_map(|key| Tuple::read_from_bytes(&key).ok()).collect()
+        Ok(map)
     }
+}
+
+/// A walk that meets a deleted key starts over.
+fn keys(map: &MapHandle) -> impl Iterator<Item = Tuple> {
+    let steps = map.max_entries() as usize * 2;
+    map.keys().take(steps).filter_map(|key| Tuple::read_from_bytes(&key).ok())
 }

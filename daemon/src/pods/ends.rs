@@ -74,8 +74,8 @@ impl Ends {
 }
 
 impl Ends {
-    /// Ends the client's side of a connection, as a reset does for both sides.
-    pub fn destroy(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<(), EndsError> {
+    /// Ends the client's side of a connection, as a reset does for both sides. False: there is none.
+    pub fn destroy(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<bool, EndsError> {
         self.sockets.destroy(local, remote)
     }
 }

@@ -177,8 +177,8 @@ pub struct ConnState {
     pub acked: u32,
 }
 
-/// One connection. Map `connections`, keyed by [`Tuple`]. Egress makes it of the client's SYN and writes all of it but
-/// the response side, which is ingress's. The agent removes it; egress does where nothing was ever diverted.
+/// One connection. Map `connections`, keyed by [`Tuple`]. Egress makes it of the client's SYN (the agent, of a client's socket, that of
+/// one that is older) and writes all of it but the response side, which is ingress's. The agent removes it; egress does where nothing was ever diverted.
 ///
 /// Each side has a generation of its own. It is even while its state is whole. Who changes the state makes it odd by
 /// one compare-and-swap, writes, and makes it even again: of two who decided on one copy, one wins.
@@ -396,14 +396,15 @@ impl Leg {
 pub const DIAL_READY: u32 = 1;
 /// There will be no leg: reset the client.
 pub const DIAL_FAILED: u32 = 2;
-/// There will be no leg, and the route says that the baseline serves such a request.
+/// There will be no leg, and the route (whose id stands in [`Dial::reason`]) says that the baseline serves such a request: by the leg that
+/// it has, or, if that has ended, by [`Dial::leg`].
 pub const DIAL_BASELINE: u32 = 3;
 /// No answer to a hold, but what the agent has seen of a connection with [`CONN_ADOPT`], when its record stood: its client's socket is
 /// idle behind a whole exchange. Egress removes it with the first payload.
 pub const DIAL_IDLE: u32 = 4;
 
-/// The agent's answer to a hold. Map `dials`, keyed by the connection's [`Tuple`]; written and removed by the agent.
-/// A miss means: not answered yet.
+/// The agent's answer to a hold. Map `dials`, keyed by the connection's [`Tuple`]; written and removed by the agent, but for
+/// [`DIAL_IDLE`], which egress removes. A miss means: not answered yet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
@@ -417,9 +418,9 @@ pub struct Dial {
     pub status: u32,
     /// The slot that the leg takes, as the event said.
     pub slot: u32,
-    /// [`super::reason::Reason`] of a failure.
+    /// [`super::reason::Reason`] of a failure; with [`DIAL_BASELINE`] a route.
     pub reason: u32,
-    /// The leg; where there is none, its route alone.
+    /// The leg, if there is one.
     pub leg: LegRef,
 }
 

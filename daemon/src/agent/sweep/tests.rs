@@ -50,6 +50,8 @@ impl Scene {
             maps,
             config,
             attached: Attached::new(attacher),
+            taking_over: false.into(),
+            routed: false.into(),
             targets: RwLock::default(),
         };
         let shared = Arc::new(shared);

@@ -120,13 +120,15 @@ fn said(info: &[u8]) -> Option<(Said, Said)> {
 }
 
 fn exchange(info: &[u8], unsent: u32) -> Option<Exchange> {
-    let (unacked, sent_ago, got_ago) = (u32_at(info, 24)?, u32_at(info, 44)?, u32_at(info, 52)?);
+    let (unacked, sent_ago, got_ago, acked_ago) =
+        (u32_at(info, 24)?, u32_at(info, 44)?, u32_at(info, 52)?, u32_at(info, 56)?);
     let (got, sent) = (u32_at(info, 152)?, u32_at(info, 156)?);
     Some(if unsent != 0 || unacked != 0 {
         Exchange::Some
     } else if sent == 0 && got == 0 {
         Exchange::None
-    } else if sent == 0 || got == 0 || got_ago > sent_ago {
+    } else if sent == 0 || got == 0 || got_ago > sent_ago || got_ago == sent_ago && acked_ago < got_ago {
+        // Within one tick of the clock: what was acknowledged later was sent later.
         Exchange::Some
     } else if got_ago < QUIET_MS {
         Exchange::Young

@@ -73,17 +73,17 @@ impl Sockets {
     }
 
     /// Aborts the socket with exactly these addresses and ports (`SOCK_DESTROY`): its program gets an error, its peer a reset. That there
-    /// is none is no error.
-    pub fn destroy(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<(), EndsError> {
+    /// is none is false.
+    pub fn destroy(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<bool, EndsError> {
         for interface in once(0).chain(self.interfaces.clone()) {
             let request = self.exactly(local, remote, interface);
             match self.asker.ask(Ask::One, DESTROY, &request, BY_FAMILY, socket) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
                 Err(error) => return Err(EndsError::Diag(error)),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     fn found(&mut self, local: SocketAddr, remote: SocketAddr, interface: u32) -> Result<bool, EndsError> {
