@@ -36,7 +36,7 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/sidetrack";
 pub const DEFAULT_LOG_LEVEL: &str = "info";
 
 /// Connections that can be followed at once. Map `connections` takes its memory as connections come (no
-/// preallocation), about 700 bytes each with its response side; a node has rarely more than some ten thousand to
+/// preallocation), about a KiB each with its response side; a node has rarely more than some ten thousand to
 /// services that somebody forked.
 pub const DEFAULT_CONNECTIONS: u32 = 65_536;
 /// Bytes of held frames that may wait for the agent at once: 256 of the largest (64 KiB), or some ten thousand ordinary

@@ -49,9 +49,10 @@ pub fn ingress(skb: *mut __sk_buff) -> i32 {
     }
     let Some(l) = LEGS.get_ptr_mut(&w.leg) else {
         if connection.is_some() {
-            // The original leg has ended, and others serve the connection: nothing of it is the client's any more.
+            // The original leg has ended, and others serve the connection: nothing of it is the client's any more. Its reset was lost, or was
+            // not the exact one.
             count(Reason::DeadKept);
-            return SHOT;
+            return turn::reset_backend(skb);
         }
         let answer = w.packet.flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK;
         return if answer { open::dial_answered(skb) } else { PASS };

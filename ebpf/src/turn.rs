@@ -90,6 +90,19 @@ pub extern "C" fn reset_client(skb: *mut __sk_buff) -> i32 {
     turn(skb, p, seq, ack, flags, u64::from(BPF_F_INGRESS))
 }
 
+/// Resets the backend whose packet is in hand: its leg has ended, and it has not heard of that.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn reset_backend(skb: *mut __sk_buff) -> i32 {
+    let Some(w) = IN.get_ptr(0) else { return SHOT };
+    // SAFETY: a per-CPU value that nothing else uses meanwhile.
+    let p = unsafe { &(*w).packet };
+    if p.flags & (flag::RST | flag::ACK) != flag::ACK {
+        return SHOT;
+    }
+    turn(skb, p, p.ack, 0, flag::RST, 0)
+}
+
 /// Acknowledges a segment of a parked leg that came again.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -6,8 +6,9 @@ use sidetrack_tests::{
     Agent, Http, Origin, Request, Scene,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, PORT, Via},
+    wait_for,
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 /// `KEY` leads to these and falls back; the scene's other routes stay.
 fn start<'lab>(scene: &'lab Scene, endpoints: &[SocketAddr]) -> Result<Agent<'lab>> {
@@ -60,5 +61,28 @@ fn a_fork_that_is_back_serves_again_and_a_route_that_says_fail_never_falls_back(
     agent.set_routes(&scene.routes().fork(KEY, &[scene.fork_pod.v4_port(9)]))?;
     let outcome = http.exchange(&Request::get("/").key(KEY));
     ensure!(outcome.is_err(), "{outcome:?}: the route says no more that the baseline may serve it");
+    agent.no_errors()
+}
+
+#[test]
+fn the_baseline_serves_although_its_leg_has_idled_out() -> Result<()> {
+    let Some(scene) = Scene::open("instead-idle", BBR)? else { return Ok(()) };
+    let config = scene.lab.dir().join("config.yaml");
+    std::fs::write(&config, "apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\nspec: {parkedIdle: 1s}\n")?;
+    let routes = scene.routes().fork_or_baseline(KEY, &Scene::endpoints(&scene.fork_pod));
+    let agent = Agent::start_with(&scene.lab, &routes, &["--config", &config.to_string_lossy()])?;
+    agent.wait_attached(["client"])?;
+    let mut http = scene.client.http(scene.service.v4)?;
+    served(&mut http, &agent, Some(KEY), "fork")?;
+    let alone = || {
+        let flows = agent.flows().ok()?;
+        let legs = flows["items"][0]["leg_items"].as_array()?;
+        (legs.len() == 1 && legs[0]["kind"] == "fork").then_some(())
+    };
+    wait_for("the baseline's leg to idle out", Duration::from_secs(10), alone)?;
+    agent.set_routes(&scene.routes().fork_or_baseline(KEY, &[scene.fork_pod.v4_port(9)]))?;
+    served(&mut http, &agent, Some(KEY), "base")?;
+    served(&mut http, &agent, None, "base")?;
+    ensure!(agent.counter("baseline_instead")? == 1, "{}", agent.explain());
     agent.no_errors()
 }

@@ -101,16 +101,16 @@ impl Maps {
         left.join(", ")
     }
 
-    fn leg(&self, conn: &Tuple, r: &LegRef) -> Option<&Leg> {
-        self.legs.get(&leg_tuple(conn, r))
+    fn leg(&self, conn: &Tuple, slot: usize, r: &LegRef) -> Option<&Leg> {
+        self.legs.get(&leg_tuple(conn, r)).filter(|leg| leg.conn == *conn && usize::from(leg.slot) == slot)
     }
 
-    fn leg_mut(&mut self, conn: &Tuple, r: &LegRef) -> Option<&mut Leg> {
-        self.legs.get_mut(&leg_tuple(conn, r))
+    fn leg_mut(&mut self, conn: &Tuple, slot: usize, r: &LegRef) -> Option<&mut Leg> {
+        self.legs.get_mut(&leg_tuple(conn, r)).filter(|leg| leg.conn == *conn && usize::from(leg.slot) == slot)
     }
 
-    fn usable(&self, conn: &Tuple, isn: u32, r: &LegRef) -> bool {
-        self.leg(conn, r).is_some_and(|l| l.serves(conn, isn) && l.state != STATE_DEAD && l.closed == 0)
+    fn usable(&self, conn: &Tuple, slot: usize, r: &LegRef) -> bool {
+        self.leg(conn, slot, r).is_some_and(|l| l.state != STATE_DEAD && l.closed == 0)
     }
 
     /// False: no room.

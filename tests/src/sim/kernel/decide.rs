@@ -109,7 +109,7 @@ impl Kernel {
         let mut slot = conn::slot_of(&c.legs, want);
         if (slot as usize) < SLOTS
             && out.state.flags & CONN_DIVERTED != 0
-            && !self.maps.usable(&out.conn, c.isn, &c.legs[slot as usize])
+            && !self.maps.usable(&out.conn, slot as usize, &c.legs[slot as usize])
         {
             slot = SLOTS as u32;
         }

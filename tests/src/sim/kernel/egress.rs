@@ -265,8 +265,9 @@ impl Kernel {
         let (conn, p) = (self.out.conn, self.out.packet);
         let Some(c) = self.maps.connections.get_mut(&conn) else { return };
         c.now.acked = seq::later(p.ack, c.now.acked);
-        let owner = c.legs[usize::from(c.now.owner) & (SLOTS - 1)];
-        if let (Some(leg), Some(s)) = (self.maps.leg_mut(&conn, &owner), packet::stamps(frame, &p)) {
+        let slot = usize::from(c.now.owner) & (SLOTS - 1);
+        let owner = c.legs[slot];
+        if let (Some(leg), Some(s)) = (self.maps.leg_mut(&conn, slot, &owner), packet::stamps(frame, &p)) {
             leg.ts_echo = seq::echoed(s.ecr, leg.ts_echo);
         }
     }
@@ -290,13 +291,13 @@ impl Kernel {
         let Some(c) = self.c() else { return Next::Done(Verdict::Stolen) };
         c.legs[slot].used = number;
         let (old_ref, new_ref, opened) = (c.legs[old], c.legs[slot], c.opened);
-        if self.maps.leg(&conn, &new_ref).is_none() {
+        if self.maps.leg(&conn, slot, &new_ref).is_none() {
             return self.reset(Reason::ResetLegGone);
         }
-        let known = self.maps.leg(&conn, &old_ref).map_or(0, |leg| leg.ts_echo);
+        let known = self.maps.leg(&conn, old, &old_ref).map_or(0, |leg| leg.ts_echo);
         let echo = stamps.map(|s| seq::echoed(s.ecr, known));
         let now = self.now;
-        if let Some(new) = self.maps.leg_mut(&conn, &new_ref) {
+        if let Some(new) = self.maps.leg_mut(&conn, slot, &new_ref) {
             (new.cs_off, new.ss_off) = seq::resume(new, head, acked);
             match echo {
                 Some(ecr) => {
@@ -310,7 +311,7 @@ impl Kernel {
         }
         let partial = self.out.state.partial;
         if slot != old
-            && let Some(leg) = self.maps.leg_mut(&conn, &old_ref)
+            && let Some(leg) = self.maps.leg_mut(&conn, old, &old_ref)
         {
             (leg.rcv_nxt, leg.snd_nxt) = seq::park(leg, head, acked);
             if let Some(ecr) = echo {
@@ -341,7 +342,7 @@ impl Kernel {
         let slot = self.out.slot as usize & (SLOTS - 1);
         let c = self.maps.connections.get(&conn)?;
         let tuple = leg_tuple(&conn, &c.legs[slot]);
-        let leg = self.maps.legs.get(&tuple).filter(|leg| leg.state != STATE_DEAD && leg.isn == c.isn)?;
+        let leg = self.maps.leg(&conn, slot, &c.legs[slot]).filter(|leg| leg.state != STATE_DEAD)?;
         let p = &self.out.packet;
         packet::fit(frame, p, leg, false);
         let mut numbers = seq::to_leg(leg, Numbers { seq: p.seq, ack: p.ack });

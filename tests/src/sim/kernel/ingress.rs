@@ -40,7 +40,7 @@ impl Kernel {
         let Some(leg) = self.maps.legs.get(&tuple).copied() else {
             if connection.is_some() {
                 self.count(Reason::DeadKept);
-                return Verdict::Shot;
+                return self.reset_backend(frame);
             }
             let answer = p.flags & (flag::SYN | flag::ACK) == flag::SYN | flag::ACK;
             return if answer { self.dial_answered(frame) } else { Verdict::Pass };

@@ -231,6 +231,16 @@ impl Kernel {
         Verdict::Up
     }
 
+    /// The packet in hand becomes a reset for its sender, whose leg has ended.
+    pub(super) fn reset_backend(&self, frame: &mut Vec<u8>) -> Verdict {
+        let p = self.incoming.packet;
+        if p.flags & (flag::RST | flag::ACK) != flag::ACK {
+            return Verdict::Shot;
+        }
+        turn(frame, &p, p.ack, 0, flag::RST);
+        Verdict::Out
+    }
+
     /// The packet in hand becomes an acknowledgement for a parked leg.
     pub(super) fn acknowledge(&mut self, frame: &mut Vec<u8>, rcv_nxt: u32, snd_nxt: u32) -> Verdict {
         self.count(Reason::ParkedAcked);
