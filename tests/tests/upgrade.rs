@@ -33,6 +33,8 @@ fn succeed<'lab>(scene: &Scene, old: &Agent<'lab>, timeout: &str) -> Result<Agen
     new.restart()?;
     new.wait_routes(&scene.routes())?;
     new.wait_attached(["client", "base", "fork", "other"])?;
+    let takes = || new.status().is_ok_and(|status| status["agent"]["draining"] == false).then_some(());
+    wait_for("the successor to take new connections on", PATIENCE, takes)?;
     Ok(new)
 }
 

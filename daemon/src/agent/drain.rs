@@ -10,7 +10,7 @@ use std::{
 };
 
 use sidetrack_splice::abi::addr::Tuple;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::{Shared, client, older};
@@ -24,6 +24,8 @@ use crate::{
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether all pods are attached.
+const SOON: Duration = Duration::from_millis(20);
 /// How long, behind the deadline, a request that is under way on a connection that was never diverted is waited for.
 const UNDER_WAY: Duration = Duration::from_secs(10);
 
@@ -39,15 +41,15 @@ pub(super) fn followed(shared: &Shared) -> io::Result<HashSet<Tuple>> {
 /// Takes new connections over from them, when this version's own programs are attached everywhere, and follows them to their end. What
 /// appears later is a successor's.
 pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs: Vec<PathBuf>) {
-    let mut tick = interval(EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !before.is_empty() && !shared.attached.listed() {
-        tick.tick().await;
+        sleep(SOON).await;
     }
     if !before.is_empty() {
         take_over(&shared, &before);
     }
     let began = Instant::now();
+    let mut tick = interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !before.is_empty() {
         tick.tick().await;
         if shared.superseded() {
