@@ -291,9 +291,9 @@ fn the_baseline_of_a_connection_that_is_given_up_is_reset() -> Result<()> {
 fn a_pod_without_a_port_for_legs_is_named_once_with_endpoint_cause_and_what_to_do() -> Result<()> {
     let Some(scene) = Scene::open("no-port", BBR)? else { return Ok(()) };
     // Legs have ports outside the pod's own range, from 16384 on, of which each request tries some: servers of the pod have them.
-    scene.client.sysctl("net/ipv4/ip_local_port_range", "16400 65500")?;
+    scene.client.sysctl("net/ipv4/ip_local_port_range", "16464 65500")?;
     let agent = scene.agent()?;
-    let outside = (16384..16400).chain(65501..=65535);
+    let outside = (16384..16464).chain(65501..=65535);
     let servers = outside.map(|port| scene.client.listen(port)).collect::<Result<Vec<_>>>()?;
     for _ in 0..5 {
         let refused = scene.http()?.exchange(&Request::get("/").key(KEY));
