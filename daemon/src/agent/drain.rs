@@ -3,7 +3,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -15,10 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::{Shared, client, older};
 use crate::{
-    bpf::{
-        self,
-        other::{Other, others},
-    },
+    bpf::{self, other::Other},
     pods::{Ends, Exchange, clients},
 };
 
@@ -28,15 +24,6 @@ const EVERY: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_millis(20);
 /// How long, behind the deadline, a request that is under way on a connection that was never diverted is waited for.
 const UNDER_WAY: Duration = Duration::from_secs(10);
-
-/// The connections that other ABIs' programs follow: they are theirs.
-pub(super) fn followed(shared: &Shared) -> io::Result<HashSet<Tuple>> {
-    let mut all = HashSet::new();
-    for other in others(&shared.pin_dir) {
-        all.extend(other.connections()?);
-    }
-    Ok(all)
-}
 
 /// Takes new connections over from them, when this version's own programs are attached everywhere, and follows them to their end. What
 /// appears later is a successor's.

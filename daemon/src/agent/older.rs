@@ -18,8 +18,9 @@ use sidetrack_splice::{
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::{Shared, drain};
+use super::Shared;
 use crate::{
+    bpf::other::followed,
     pods::{Client, Ends, Exchange, Pod, clients},
     state,
 };
@@ -64,7 +65,7 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
         return false;
     }
     let known =
-        drain::followed(shared).map_err(anyhow::Error::from).and_then(|theirs| Ok((theirs, clients(&pod.netns)?)));
+        followed(&shared.pin_dir).map_err(anyhow::Error::from).and_then(|theirs| Ok((theirs, clients(&pod.netns)?)));
     let (theirs, listed) = match known {
         Ok(known) => known,
         Err(error) => {

@@ -12,10 +12,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use sidetrack_splice::abi::{ABI, addr::Tuple, control::Control};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{
-    state::{maps, pins},
-    wire::Wire,
-};
+use crate::{state::pins, wire::Wire};
 
 /// The pinned records of one other version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +32,13 @@ pub fn others(pin_dir: &Path) -> Vec<Other> {
     found.map(|version| Other { abi: version.abi, dir: pins::directory(pin_dir, version.abi) }).collect()
 }
 
-/// Whether a successor has told this version's own programs to take no new connection on. `None`: the records are gone.
-#[must_use]
-pub fn draining(dir: &Path) -> Option<bool> {
-    maps::single::<Control>(&dir.join("control")).ok().map(|control| control.draining != 0)
+/// The connections that other ABIs' programs follow: they are theirs.
+pub fn followed(pin_dir: &Path) -> io::Result<HashSet<Tuple>> {
+    let mut all = HashSet::new();
+    for other in others(pin_dir) {
+        all.extend(other.connections()?);
+    }
+    Ok(all)
 }
 
 impl Other {
