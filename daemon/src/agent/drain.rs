@@ -67,9 +67,7 @@ fn take_over(shared: &Arc<Shared>, before: &[Other]) {
         warn!("{error:#}");
     }
     // What began between the two, and what nobody follows.
-    for pod in shared.attached.pods() {
-        older::adopt(shared, &pod, older::services(shared));
-    }
+    older::adopt_everywhere(shared, &older::services(shared));
 }
 
 /// Takes one look. Returns whether the records were removed.
@@ -120,22 +118,19 @@ fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBu
         }
     }
     // What it has followed and never diverted is nobody's by now.
-    for pod in shared.attached.pods() {
-        older::adopt(shared, &pod, older::services(shared));
-    }
+    older::adopt_everywhere(shared, &older::services(shared));
     true
 }
 
 /// Those whose client is still there. Where the kernel does not say, all are, and those of a pod that is not known.
 fn live(shared: &Shared, connections: HashSet<Tuple>) -> Vec<Tuple> {
     let mut ends = HashMap::new();
-    let there = |conn: &Tuple| {
+    let mut there = |conn: &Tuple| {
         let pod = conn.local_addr().ip();
         let Some(member) = shared.attached.find(pod) else { return true };
         let ends = ends.entry(pod).or_insert_with(|| Ends::of(&member.pod.netns).ok());
         ends.as_mut().is_none_or(|ends| ends.has(conn.local_addr(), conn.remote_addr()).unwrap_or(true))
     };
-    let mut there = there;
     connections.into_iter().filter(|conn| there(conn)).collect()
 }
 

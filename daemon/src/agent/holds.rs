@@ -186,6 +186,19 @@ impl Holds {
         !self.still(event)
     }
 
+    /// Sends the head again and again, at growing pauses, until the hold is over. False: it is not by then.
+    async fn goes_on(&self, event: &Event, member: &Member, deadline: Instant) -> bool {
+        let mut pause = PAUSE;
+        while !self.retry(event, member) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        true
+    }
+
     /// Ends the hold: what came behind the head follows it.
     fn finish(&self, event: &Event, member: &Member) {
         let mut open = self.lock();
@@ -267,15 +280,9 @@ impl Holds {
             }
         }
         self.fall_back(event, made.as_ref().map(|made| made.leg).unwrap_or_default());
-        let deadline = Instant::now() + ADOPT;
-        let mut pause = PAUSE;
-        while !self.retry(event, member) {
-            if Instant::now() > deadline {
-                warn!(conn = %event.conn, "no leg, and the baseline cannot serve the request; the client is reset");
-                return self.refuse(event, member, Reason::ResetUnreachable);
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+        if !self.goes_on(event, member, Instant::now() + ADOPT).await {
+            warn!(conn = %event.conn, "no leg, and the baseline cannot serve the request; the client is reset");
+            return self.refuse(event, member, Reason::ResetUnreachable);
         }
         self.withdraw(event);
         self.finish(event, member);
@@ -322,22 +329,14 @@ impl Holds {
             }
             return;
         }
-        let deadline = begun + self.shared.config.dial_timeout + ADOPT;
-        let mut pause = PAUSE;
-        let mut refused = false;
-        while !self.retry(event, member) {
-            if Instant::now() > deadline {
-                warn!(
-                    conn = %event.conn, service = made.service, fork = %made.target,
-                    "a leg was made, but the request did not go on to it in time; the client is reset. \
-                    If the node is not overloaded and no route changed, please report this"
-                );
-                self.refuse(event, member, Reason::ResetNotSwitchable);
-                refused = true;
-                break;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+        let refused = !self.goes_on(event, member, begun + self.shared.config.dial_timeout + ADOPT).await;
+        if refused {
+            warn!(
+                conn = %event.conn, service = made.service, fork = %made.target,
+                "a leg was made, but the request did not go on to it in time; the client is reset. \
+                If the node is not overloaded and no route changed, please report this"
+            );
+            self.refuse(event, member, Reason::ResetNotSwitchable);
         }
         self.withdraw(event);
         self.finish(event, member);

@@ -40,6 +40,13 @@ pub(super) fn services(shared: &Shared) -> Services {
     shared.maps.services.entries().into_iter().collect()
 }
 
+/// [`adopt`], in each pod.
+pub(super) fn adopt_everywhere(shared: &Arc<Shared>, services: &Services) {
+    for pod in shared.attached.pods() {
+        adopt(shared, &pod, services.clone());
+    }
+}
+
 /// Looks at a pod's connections to these services, and in the background again at those that were too young to tell.
 pub(super) fn adopt(shared: &Arc<Shared>, pod: &Pod, services: Services) {
     if !look(shared, pod, &services) {

@@ -59,9 +59,7 @@ fn older(shared: &Arc<Shared>, services: &older::Services) -> Result<(), aya::ma
         shared.maps.filter.add_record(&key.addr, key.port)?;
     }
     if !services.is_empty() {
-        for pod in shared.attached.pods() {
-            older::adopt(shared, &pod, services.clone());
-        }
+        older::adopt_everywhere(shared, services);
     }
     Ok(())
 }
