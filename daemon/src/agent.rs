@@ -143,7 +143,8 @@ async fn work(options: Options) -> anyhow::Result<()> {
         .set(0, Wire(options.config.carriers), 0)
         .context("cannot write map config")?;
     let before = bpf::other::others(&options.pin_dir);
-    beat(&maps, Some(u32::from(!before.is_empty())))?;
+    let taking_over = drain::takes_new(&bpf::other::controls(&options.pin_dir));
+    beat(&maps, Some(u32::from(taking_over)))?;
 
     let stop = CancellationToken::new();
     let mut routes = RouteSource::File(options.routes.clone()).start(stop.clone())?;
@@ -158,7 +159,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
         maps,
         config: options.config,
         attached: Attached::new(attacher),
-        taking_over: AtomicBool::new(!before.is_empty()),
+        taking_over: AtomicBool::new(taking_over),
         routed: AtomicBool::new(false),
         targets: RwLock::default(),
     });

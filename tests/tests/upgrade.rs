@@ -147,3 +147,50 @@ fn a_load_does_not_notice_the_upgrade() -> Result<()> {
     scene.isolated()?;
     new.no_errors()
 }
+
+#[test]
+fn a_successor_that_starts_again_leaves_no_connection_unsteered() -> Result<()> {
+    let Some(scene) = scene("upgrade-again")? else { return Ok(()) };
+    let old = scene.agent()?;
+    let mut open = scene.http()?;
+    asks(&mut open, &ALL)?;
+    let mut new = succeed(&scene, &old, "10m")?;
+    let fresh = Load::new(scene.service.v4).connections(2).requests_per_connection(1).key(Some(KEY), &["fork"]);
+    let fresh = fresh.start(&scene.client)?;
+    for _ in 0..3 {
+        fresh.more(50)?;
+        new.kill9()?;
+        new.restart()?;
+        fresh.more(50)?;
+    }
+    fresh.stop()?.all_well().with_context(|| new.explain())?;
+    asks(&mut open, &ALL)?;
+    ensure!(new.counter("draining")? == 0, "{}", new.explain());
+    scene.isolated()?;
+    new.no_errors()
+}
+
+#[test]
+fn of_two_that_start_at_one_moment_one_takes_new_connections_on() -> Result<()> {
+    let Some(scene) = scene("upgrade-both")? else { return Ok(()) };
+    let mut old = scene.agent()?;
+    let mut open = scene.http()?;
+    asks(&mut open, &ALL)?;
+    let mut new = succeed(&scene, &old, "10m")?;
+    for _ in 0..5 {
+        old.kill9()?;
+        new.kill9()?;
+        old.launch()?;
+        new.launch()?;
+        old.wait_alive()?;
+        new.wait_alive()?;
+        let one = || {
+            let drains = |agent: &Agent| agent.status().ok()?["agent"]["draining"].as_bool();
+            (drains(&old)? != drains(&new)?).then_some(())
+        };
+        wait_for("one of them to take new connections on", PATIENCE, one)?;
+        asks(&mut scene.http()?, &ALL).with_context(|| new.explain())?;
+    }
+    scene.isolated()?;
+    new.no_errors()
+}

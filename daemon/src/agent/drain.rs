@@ -8,14 +8,18 @@ use std::{
     time::Duration,
 };
 
-use sidetrack_splice::abi::addr::Tuple;
+use sidetrack_splice::abi::{ABI, addr::Tuple, control::Control};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::{Shared, client, older};
 use crate::{
-    bpf::{self, other::Other},
+    bpf::{
+        self,
+        other::{Other, controls, others},
+    },
     pods::{Ends, Exchange, clients},
+    state,
 };
 
 /// How often it is looked.
@@ -34,12 +38,17 @@ pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs:
     if !before.is_empty() {
         take_over(&shared, &before);
     }
-    let began = Instant::now();
+    let mut began = Instant::now();
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !before.is_empty() {
+    loop {
         tick.tick().await;
         if shared.superseded() {
+            if orphaned(&controls(&shared.pin_dir), state::now()) {
+                info!("no other ABI takes new connections on: this one does again");
+                (before, began) = (others(&shared.pin_dir), Instant::now());
+                take_over(&shared, &before);
+            }
             continue;
         }
         let mut left = Vec::new();
@@ -52,6 +61,18 @@ pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs:
         }
         before = left;
     }
+}
+
+/// Whether another ABI's programs take new connections on, by what their agents say.
+pub(super) fn takes_new(others: &[Control]) -> bool {
+    others.iter().any(|other| other.draining == 0)
+}
+
+/// Whether nobody takes new connections on after this version was told not to: its successor is gone, or each of two that began at one
+/// moment has told the other. Then the live one of the greatest number does.
+fn orphaned(others: &[Control], now: u64) -> bool {
+    let greater = |other: &Control| other.abi > ABI && !Control::dead(other.heartbeat, now);
+    !takes_new(others) && !others.iter().any(greater)
 }
 
 /// From here on their programs take no new connection on, and this version's do.
@@ -139,4 +160,25 @@ fn under_way(shared: &Shared, conn: &Tuple) -> bool {
     let Some(member) = shared.attached.find(conn.local_addr().ip()) else { return false };
     let its = |c: &&crate::pods::Client| (c.local, c.remote) == (conn.local_addr(), conn.remote_addr());
     clients(&member.pod.netns).is_ok_and(|all| all.iter().find(its).is_some_and(|c| c.exchange == Exchange::Some))
+}
+
+#[cfg(test)]
+mod tests {
+    use sidetrack_splice::abi::control::DEAD_AFTER_NS;
+
+    use super::*;
+
+    #[test]
+    fn of_two_that_have_told_each_other_the_live_one_of_the_greatest_number_goes_on() {
+        let now = 10 * DEAD_AFTER_NS;
+        let says = |abi, draining, heartbeat| Control { abi, draining, heartbeat, ..Control::default() };
+        assert!(orphaned(&[], now), "its successor is gone");
+        assert!(!orphaned(&[says(ABI + 1, 0, now)], now), "its successor is at work");
+        assert!(!orphaned(&[says(ABI - 1, 0, now)], now), "also one of a smaller number");
+        assert!(!orphaned(&[says(ABI + 1, 0, 1)], now), "a dead one's programs are at work");
+        assert!(!orphaned(&[says(ABI + 1, 1, now)], now), "the other goes on");
+        assert!(orphaned(&[says(ABI - 1, 1, now)], now));
+        assert!(orphaned(&[says(ABI + 1, 1, 1)], now), "the other would, and is dead");
+        assert!(!orphaned(&[says(ABI - 1, 1, now), says(ABI + 1, 0, now)], now));
+    }
 }

@@ -32,6 +32,13 @@ pub fn others(pin_dir: &Path) -> Vec<Other> {
     found.map(|version| Other { abi: version.abi, dir: pins::directory(pin_dir, version.abi) }).collect()
 }
 
+/// What their agents say of themselves.
+#[must_use]
+pub fn controls(pin_dir: &Path) -> Vec<Control> {
+    let versions = pins::versions(pin_dir).unwrap_or_default();
+    versions.into_iter().filter(|version| version.abi != ABI).filter_map(|version| version.control).collect()
+}
+
 /// The connections that other ABIs' programs follow: they are theirs.
 pub fn followed(pin_dir: &Path) -> io::Result<HashSet<Tuple>> {
     let mut all = HashSet::new();
