@@ -199,6 +199,12 @@ impl ConnState {
         again
     }
 
+    /// Whether the head of this hold has not gone on yet: a switch that another processor has begun may be given up.
+    #[must_use]
+    pub const fn holds(&self, hold: u32) -> bool {
+        matches!(self.phase, PHASE_HOLD | PHASE_SWITCH) && self.hold == hold
+    }
+
     /// A held head goes on, or the hold becomes another. [`CONN_PENDING`] stays: what came behind it is with the agent yet.
     #[inline(always)]
     pub fn release(&mut self) {

@@ -8,7 +8,11 @@ use sidetrack_tests::{
     scene::{KEY, OTHER_KEY, PORT, Via},
     wait_for,
 };
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{ErrorKind, Read as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
 /// `KEY` leads to these and falls back; the scene's other routes stay.
 fn start<'lab>(scene: &'lab Scene, endpoints: &[SocketAddr]) -> Result<Agent<'lab>> {
@@ -61,6 +65,47 @@ fn a_fork_that_is_back_serves_again_and_a_route_that_says_fail_never_falls_back(
     agent.set_routes(&scene.routes().fork(KEY, &[scene.fork_pod.v4_port(9)]))?;
     let outcome = http.exchange(&Request::get("/").key(KEY));
     ensure!(outcome.is_err(), "{outcome:?}: the route says no more that the baseline may serve it");
+    agent.no_errors()
+}
+
+/// A head that nobody has answered for is in the ring buffer when a new agent comes. Meanwhile it has gone on, and another one's
+/// beginning stands where its own did.
+#[test]
+fn a_new_agent_says_nothing_of_a_later_head_to_the_fork_of_an_earlier_one() -> Result<()> {
+    let Some(scene) = Scene::open("instead-late", BBR)? else { return Ok(()) };
+    let fork = scene.fork_pod.listen(8090)?;
+    fork.set_nonblocking(true)?;
+    let mut agent = start(&scene, &[scene.fork_pod.v4_port(8090), scene.fork_pod.v6_port(8090)])?;
+    let mut http = scene.http()?;
+    served(&mut http, &agent, None, "base")?;
+    agent.kill9()?;
+    let mut in_two_parts = |request: &Request, between: &mut dyn FnMut() -> Result<()>| -> Result<()> {
+        let wire = request.wire();
+        let end = wire.windows(4).position(|four| four == b"\r\n\r\n").context("a head")?;
+        http.send(&wire[..end])?;
+        http.settle()?;
+        between()?;
+        http.send(&wire[end..])?;
+        ensure!(http.response(request)?.served_by() == "base");
+        Ok(())
+    };
+    in_two_parts(&Request::get("/bytes/10").key(KEY), &mut || Ok(()))?;
+    let later = Request::post("/echo", b"later".to_vec()).header("x-padding", &"p".repeat(200));
+    in_two_parts(&later, &mut || {
+        agent.restart()?;
+        ensure!(scene.http()?.exchange(&Request::get("/bytes/10").key(OTHER_KEY))?.served_by() == "other");
+        Ok(())
+    })?;
+    ensure!(agent.counter("baseline_instead")? == 1, "{}", agent.explain());
+    match fork.accept() {
+        Ok((mut stream, _)) => {
+            stream.set_nonblocking(false)?;
+            let mut got = Vec::new();
+            _ = stream.read_to_end(&mut got);
+            ensure!(got.is_empty(), "the fork has got {:?}", String::from_utf8_lossy(&got));
+        }
+        Err(error) => ensure!(error.kind() == ErrorKind::WouldBlock, "{error}"),
+    }
     agent.no_errors()
 }
 

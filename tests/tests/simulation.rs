@@ -78,6 +78,18 @@ fn agents_that_die_and_are_replaced_cost_no_exchange() {
 }
 
 #[test]
+fn while_an_agent_is_missed_what_needs_it_is_refused_and_all_else_goes_on() {
+    let (answered, failed) = play(&Scenario::without_agents(), 20);
+    let refused: u64 = failed.values().sum();
+    assert!(0 < refused && refused < answered, "{answered} answered, {failed:?}");
+}
+
+#[test]
+fn where_the_route_says_so_the_baseline_answers_for_forks_that_cannot_be_had() {
+    play(&Scenario::fallback(), 20);
+}
+
+#[test]
 fn forks_that_die_refuse_or_reset_end_exchanges_for_known_reasons_alone() {
     play(&Scenario::forks(), 20);
 }

@@ -11,7 +11,7 @@ use sidetrack_splice::abi::{
     addr::Tuple,
     event::{EVENT_CUT, EVENT_DIAL, EVENT_GONE, EVENT_MORE, EVENT_WAIT, Event},
     reason::Reason,
-    record::{DIAL_BASELINE, DIAL_FAILED, DIAL_READY, Dial, LegRef, PHASE_HOLD, PHASE_SWITCH},
+    record::{DIAL_BASELINE, DIAL_FAILED, DIAL_READY, Dial, LegRef},
 };
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
@@ -158,13 +158,9 @@ impl Holds {
         }
     }
 
-    /// Whether the connection is still held for this number: a switch that another processor has begun may yet be given up.
+    /// Whether the connection is still held for this number.
     fn still(&self, event: &Event) -> bool {
-        self.shared
-            .maps
-            .connections
-            .find(&event.conn)
-            .is_some_and(|c| matches!(c.now.phase, PHASE_HOLD | PHASE_SWITCH) && c.now.hold == event.hold)
+        self.shared.maps.connections.find(&event.conn).is_some_and(|c| c.now.holds(event.hold))
     }
 
     /// Sends a held frame again. It acknowledges what its client has acknowledged since: an owner may change only when the client has

@@ -69,6 +69,9 @@ pub(super) enum Outdated {
     /// A part of the head went to its owner before, and is kept no longer.
     #[error("the beginning of the head is kept no longer: the connection has ended, or another head is due")]
     NoPrefix,
+    /// The head waits no more: its event lay in the ring buffer for some time.
+    #[error("the head has gone on by another way")]
+    GoneOn,
 }
 
 impl LegError {
@@ -175,6 +178,11 @@ pub(super) async fn make(
     let (client, server_wscale) = agreed(&conn);
     let prefix = prefix(shared, event)?;
     let prefix_len = prefix.len() as u32;
+    // While the head is held, what was read is its beginning. Later it may be another head's, which is nothing to this fork.
+    let held = maps.connections.find(&event.conn).is_some_and(|c| c.isn == conn.isn && c.now.holds(event.hold));
+    if !held {
+        return Err(Outdated::GoneOn.into());
+    }
     maps.filter.add(backend).map_err(|error| LegError::Refused(format!("map filter takes no address: {error}")))?;
     let request = DialRequest {
         local: event.conn.local_addr().ip(),

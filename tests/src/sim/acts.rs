@@ -15,6 +15,8 @@ use super::{
 /// What may happen in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
+    /// The agent is killed, and another starts within two seconds.
+    ReplaceAgent,
     /// The agent is killed.
     KillAgent,
     /// Another starts, if there is none.
@@ -41,6 +43,7 @@ impl Scenario {
         world.book.note(world.now, || format!("{act:?}"));
         let fork = 1 + world.rng.below(FORKS as u64) as usize;
         match act {
+            Act::ReplaceAgent => world.replace_agent(),
             Act::KillAgent => world.kill_agent(),
             Act::StartAgent => world.start_agent(),
             Act::CutOff => world.hosts[fork + 1].dead = true,
@@ -59,7 +62,7 @@ impl Scenario {
             }
             Act::Reroute | Act::Restore => {
                 let addresses = world.addresses_of_servers();
-                let table = routes(&mut world.rng, &addresses, act == Act::Reroute);
+                let table = routes(&mut world.rng, &addresses, act == Act::Reroute, self.on_unreachable);
                 world.program(&table);
             }
         }
@@ -67,7 +70,7 @@ impl Scenario {
 }
 
 /// Each key to its fork, one to two of them, and one nowhere; or some of them elsewhere.
-pub(super) fn routes(rng: &mut Rng, addresses: &[IpAddr], anew: bool) -> Routes {
+pub(super) fn routes(rng: &mut Rng, addresses: &[IpAddr], anew: bool, on_unreachable: OnUnreachable) -> Routes {
     let at = |server: usize| SocketAddr::from((addresses[server], PORT));
     let mut all = Vec::new();
     let mut leads = Vec::new();
@@ -88,14 +91,13 @@ pub(super) fn routes(rng: &mut Rng, addresses: &[IpAddr], anew: bool) -> Routes 
         leads.push(match &to {
             None => vec![Side::Refused],
             Some(servers) if servers.is_empty() => vec![Side::Server(0)],
+            Some(_) if on_unreachable == OnUnreachable::Baseline => [sides, vec![Side::Server(0)]].concat(),
             Some(_) => sides,
         });
         let to = match to {
             None => To::Fail { reason: "not ready".to_owned() },
             Some(servers) if servers.is_empty() => continue,
-            Some(servers) => {
-                To::Fork { endpoints: servers.into_iter().map(at).collect(), on_unreachable: OnUnreachable::Fail }
-            }
+            Some(servers) => To::Fork { endpoints: servers.into_iter().map(at).collect(), on_unreachable },
         };
         all.push(Route { key: format!("pr-{key}"), to });
     }

@@ -17,7 +17,11 @@ use sidetrack_splice::{
 };
 
 use self::{dials::Dialing, holds::Made};
-use super::{book::Side, host::Nanos, world::World};
+use super::{
+    book::Side,
+    host::{Nanos, SECOND},
+    world::{What, World},
+};
 
 /// How long a fork may take to accept, a head may wait, a leg may be idle: the defaults.
 const DIAL_TIMEOUT: Nanos = sidetrack::config::DEFAULT_DIAL_TIMEOUT.as_nanos() as u64;
@@ -45,8 +49,8 @@ pub(super) enum Task {
     Ring,
     /// Sends a head again that waits for the old owner.
     Wait(Box<Event>, Nanos, Nanos),
-    /// Sends a head again for which a leg was made.
-    Adopt(Box<Event>, Box<Made>, Nanos, Nanos),
+    /// Sends a head again that has an answer: a leg that was made for it, or that the baseline's is to serve it.
+    Adopt(Box<Event>, Option<Box<Made>>, Nanos, Nanos),
     /// Looks for what has ended.
     Sweep,
     /// Takes the next step to a table of routes.
@@ -119,13 +123,13 @@ impl Agent {
 impl World {
     /// An agent starts, and adopts what an earlier one has left.
     pub fn start_agent(&mut self) {
-        let agent = &mut self.agent;
-        if agent.alive {
+        if self.agent.alive {
             return;
         }
-        agent.alive = true;
-        agent.ports = Ports::default();
-        agent.silence = Silence::default();
+        self.agent.alive = true;
+        self.agent.ports = Ports::default();
+        self.agent.silence = Silence::default();
+        self.beat();
         self.kernel.reload();
         self.kernel.maps.dials.clear();
         let at = self.agent.instant(self.now);
@@ -146,6 +150,7 @@ impl World {
             return;
         }
         self.book.note(self.now, || "the agent dies".to_owned());
+        self.beat();
         self.agent.alive = false;
         self.agent.epoch += 1;
         self.agent.holds.clear();
@@ -155,6 +160,13 @@ impl World {
         for dialing in std::mem::take(&mut self.agent.dialing) {
             self.abandon(&dialing);
         }
+    }
+
+    /// The agent is killed, and another starts before that is known.
+    pub fn replace_agent(&mut self) {
+        self.kill_agent();
+        let gap = self.rng.between(SECOND / 20, SECOND * 17 / 10);
+        self.schedule(self.now + gap, What::Start);
     }
 
     /// Brings other routes into the maps, step by step.
@@ -203,7 +215,7 @@ impl World {
     /// The agent does something in a while.
     fn later(&mut self, after: Nanos, task: Task) {
         let epoch = self.agent.epoch;
-        self.schedule(self.now + after, super::world::What::Task(epoch, task));
+        self.schedule(self.now + after, What::Task(epoch, task));
     }
 
     /// If there is something in the ring buffer, the agent will read it.
@@ -228,7 +240,7 @@ impl World {
                 }
             }
             Task::Wait(event, deadline, pause) => self.wait(*event, deadline, pause),
-            Task::Adopt(event, made, deadline, pause) => self.adopt(*event, *made, deadline, pause),
+            Task::Adopt(event, made, deadline, pause) => self.adopt(*event, made.map(|made| *made), deadline, pause),
             Task::Sweep => {
                 self.sweep();
                 self.later(SWEEP_EVERY, Task::Sweep);

@@ -21,6 +21,7 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         config::Config,
+        control::Control,
         event::Event,
         reason::{COUNTERS, Reason},
         record::{ConnState, Connection, Dial, Handshake, LEG_NONE, Leg, LegRef, RespState, STATE_DEAD},
@@ -149,6 +150,7 @@ struct Out {
     want: Want,
     route: u32,
     version: u32,
+    or_baseline: bool,
     service: u32,
     cut: u32,
 }
@@ -165,6 +167,7 @@ enum Step {
     Wait,
     Reset,
     Adopt,
+    Instead,
 }
 
 /// Who must get the request.
@@ -217,6 +220,10 @@ pub struct Kernel {
     pub given_up: Vec<(Tuple, Reason)>,
     /// Bytes that the ring buffer takes.
     pub ring_bytes: usize,
+    /// When an agent was last seen alive, of map `control`.
+    pub heartbeat: u64,
+    /// What the programs have sent of their own.
+    pub beside: Vec<Vec<u8>>,
     config: Config,
     out: Out,
     incoming: In,
@@ -235,6 +242,8 @@ impl Kernel {
             counters: [0; COUNTERS],
             given_up: Vec::new(),
             ring_bytes: 16 << 20,
+            heartbeat: 0,
+            beside: Vec::new(),
             config,
             out: Out::default(),
             incoming: In::default(),
@@ -256,6 +265,11 @@ impl Kernel {
 
     fn count(&mut self, reason: Reason) {
         self.counters[reason as usize] += 1;
+    }
+
+    /// Whether nobody is there to do what only an agent can.
+    fn no_agent(&self) -> bool {
+        Control::dead(self.heartbeat, self.now)
     }
 
     fn known(&self, addr: &sidetrack_splice::abi::addr::Addr, port: u16) -> bool {

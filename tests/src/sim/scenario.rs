@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sidetrack_splice::abi::reason::Reason;
+use sidetrack_splice::{abi::reason::Reason, table::OnUnreachable};
 
 use super::{
     acts::{Act, routes},
@@ -35,6 +35,8 @@ pub struct Scenario {
     pub exchanges: u64,
     /// Connections of the client's pool.
     pub pool: usize,
+    /// What the routes say of forks that cannot be had.
+    pub on_unreachable: OnUnreachable,
     /// What happens meanwhile, and how long is between two of these, from and to.
     pub acts: Vec<Act>,
     /// See there.
@@ -72,6 +74,7 @@ impl Scenario {
             manners,
             exchanges: 2000,
             pool: 4,
+            on_unreachable: OnUnreachable::Fail,
             acts: Vec::new(),
             pace: (SECOND, SECOND),
             permitted: Vec::new(),
@@ -113,11 +116,28 @@ impl Scenario {
         it
     }
 
-    /// Agents that die, and others that start.
+    /// Agents that die, each with a successor within two seconds.
     #[must_use]
     pub fn agents() -> Self {
-        let acts = vec![Act::KillAgent, Act::StartAgent, Act::StartAgent];
-        Self { acts, pace: (SECOND / 10, 3 * SECOND), ..Self::calm() }
+        Self { acts: vec![Act::ReplaceAgent], pace: (SECOND / 10, 5 * SECOND), ..Self::calm() }
+    }
+
+    /// Agents that die, and are missed for longer.
+    #[must_use]
+    pub fn without_agents() -> Self {
+        let acts = vec![Act::KillAgent, Act::StartAgent];
+        let permitted = resets(&[Reason::ResetAgentDead, Reason::ResetNotSwitchable]);
+        Self { acts, pace: (SECOND, 10 * SECOND), permitted, ..Self::calm() }
+    }
+
+    /// Forks that are cut off or refuse, agents that are missed, and a baseline that answers for them.
+    #[must_use]
+    pub fn fallback() -> Self {
+        let mut it = Self::forks();
+        it.on_unreachable = OnUnreachable::Baseline;
+        it.acts.extend([Act::KillAgent, Act::StartAgent, Act::StartAgent]);
+        it.permitted.extend(resets(&[Reason::ResetAgentDead]));
+        it
     }
 
     /// Forks that are cut off, refuse, reset.
@@ -151,6 +171,7 @@ impl Scenario {
     pub fn everything() -> Self {
         let mut it = Self::storm();
         it.acts = vec![
+            Act::ReplaceAgent,
             Act::KillAgent,
             Act::StartAgent,
             Act::StartAgent,
@@ -168,7 +189,7 @@ impl Scenario {
         it.mix.idle = (SECOND, 100 * SECOND);
         it.mix.may_time_out = true;
         it.manners.idle_close = Some(75 * SECOND);
-        it.permitted.extend(resets(&[Reason::ResetRouteFail, Reason::ResetLegGone]));
+        it.permitted.extend(resets(&[Reason::ResetRouteFail, Reason::ResetLegGone, Reason::ResetAgentDead]));
         it.permitted.extend([Failure::ByServer, Failure::Closed, Failure::TimedOut, Failure::NoConnection]);
         it
     }
@@ -209,7 +230,7 @@ impl Scenario {
         let harmless = |act: &Act| matches!(act, Act::Reroute | Act::Restore);
         world.strict = self.weather.is_clear() && self.acts.iter().all(harmless);
         world.start_agent();
-        world.program(&routes(&mut world.rng.clone(), &all, false));
+        world.program(&routes(&mut world.rng.clone(), &all, false, self.on_unreachable));
         world
     }
 

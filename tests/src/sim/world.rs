@@ -35,6 +35,8 @@ use super::{
 pub const START: Nanos = 1000 * SECOND;
 /// How late the coarse clock of the programs may be.
 const TICK: Nanos = 4_000_000;
+/// How often an agent says that it is alive.
+const BEAT: Nanos = sidetrack::config::HEARTBEAT_EVERY.as_nanos() as u64;
 
 /// What happens.
 pub(super) enum What {
@@ -44,6 +46,8 @@ pub(super) enum What {
     Wake(usize),
     /// The agent of an epoch does something.
     Task(u64, Task),
+    /// An agent starts, if there is none.
+    Start,
 }
 
 /// What happens, and when; of one moment in the order in which it was said.
@@ -174,6 +178,7 @@ impl World {
         let Some(Due(at, _, what)) = self.queue.pop() else { return false };
         self.now = self.now.max(at);
         self.kernel.now = self.now - self.now % TICK;
+        self.beat();
         match what {
             What::Arrive(0, frame) => self.comes(frame),
             What::Arrive(host, frame) => {
@@ -187,9 +192,17 @@ impl World {
                 }
             }
             What::Task(epoch, task) => self.task(epoch, task),
+            What::Start => self.start_agent(),
         }
         self.look_at_ring();
         true
+    }
+
+    /// An agent that lives has said so within the last beat.
+    pub(super) fn beat(&mut self) {
+        if self.agent.alive {
+            self.kernel.heartbeat = self.now - self.now % BEAT;
+        }
     }
 
     /// Lets a machine work until it has nothing to do.
@@ -260,17 +273,12 @@ impl World {
                 self.check_silence(&conn);
             }
         }
+        for frame in std::mem::take(&mut self.kernel.beside) {
+            self.book.note(self.now, || format!("    beside {}", wire::words(&frame)));
+            self.goes(frame);
+        }
         match verdict {
-            Verdict::Pass | Verdict::Out => {
-                let strict = self.strict;
-                if let Some(leg) = wire::tuple(&frame, true)
-                    && let Err(why) = self.watch.backend_gets(&leg, &frame, strict)
-                {
-                    let text = format!("{leg} gets what it must not: {why}; {}", wire::words(&frame));
-                    self.book.violation(self.now, &text);
-                }
-                self.carry(0, frame);
-            }
+            Verdict::Pass | Verdict::Out => self.goes(frame),
             Verdict::Up => {
                 self.hosts[0].receive(frame);
                 self.wake_at(0, self.now + 1);
@@ -278,6 +286,18 @@ impl World {
             Verdict::Stolen | Verdict::Shot => {}
         }
         self.look_at_ring();
+    }
+
+    /// A frame has passed the programs on its way out.
+    fn goes(&mut self, frame: Vec<u8>) {
+        let strict = self.strict;
+        if let Some(leg) = wire::tuple(&frame, true)
+            && let Err(why) = self.watch.backend_gets(&leg, &frame, strict)
+        {
+            let text = format!("{leg} gets what it must not: {why}; {}", wire::words(&frame));
+            self.book.violation(self.now, &text);
+        }
+        self.carry(0, frame);
     }
 
     /// Whoever is given up as dead has been silent.

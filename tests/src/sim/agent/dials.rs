@@ -36,6 +36,8 @@ pub struct Dialing {
     /// Whether its SYN keeps its timestamps.
     pub stamped: bool,
     event: Event,
+    /// The route whose fork could not be had before this, or zero.
+    instead_of: u32,
     begun: Nanos,
     /// Of the connection that it is made for.
     isn: u32,
@@ -69,17 +71,17 @@ impl World {
     }
 
     /// Begins to make the leg that a hold asks for.
-    pub(super) fn dial(&mut self, event: Event, stamp: Option<u32>) {
-        if let Err(why) = self.begin_dial(event, stamp) {
-            self.dialled(event, self.now, Err(why));
+    pub(super) fn dial(&mut self, event: Event, stamp: Option<u32>, instead_of: u32) {
+        if let Err(why) = self.begin_dial(event, stamp, instead_of) {
+            self.dialled(event, self.now, Err(why), stamp, instead_of);
         }
         self.drive(0);
     }
 
-    fn begin_dial(&mut self, event: Event, stamp: Option<u32>) -> Result<(), NoLeg> {
+    fn begin_dial(&mut self, event: Event, stamp: Option<u32>, instead_of: u32) -> Result<(), NoLeg> {
         let refused = NoLeg::Refused(Reason::ResetUnreachable);
         let c = *self.kernel.maps.connections.get(&event.conn).ok_or(NoLeg::Outdated)?;
-        if untaken::over(&c).is_some() {
+        if untaken::over(&c).is_some() || !c.now.holds(event.hold) {
             return Err(NoLeg::Outdated);
         }
         let target = self.target(&event)?;
@@ -99,6 +101,7 @@ impl World {
             tuple: Tuple::new(local.into(), target),
             stamped: c.client.options & c.server.options & OPT_TIMESTAMP != 0,
             event,
+            instead_of,
             begun: self.now,
             isn: c.isn,
             stamp,
@@ -143,16 +146,15 @@ impl World {
             match ready {
                 Ok(true) => {
                     let it = self.agent.dialing.remove(at);
-                    let (event, begun) = (it.event, it.begun);
                     let made = self.freeze(&it);
-                    self.dialled(event, begun, made);
+                    self.dialled(it.event, it.begun, made, it.stamp, it.instead_of);
                 }
                 Ok(false) if !late => at += 1,
                 _ => {
                     let it = self.agent.dialing.remove(at);
-                    let (event, begun) = (it.event, it.begun);
                     self.abandon(&it);
-                    self.dialled(event, begun, Err(NoLeg::Refused(Reason::ResetUnreachable)));
+                    let none = Err(NoLeg::Refused(Reason::ResetUnreachable));
+                    self.dialled(it.event, it.begun, none, it.stamp, it.instead_of);
                 }
             }
         }

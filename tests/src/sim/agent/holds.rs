@@ -9,9 +9,9 @@ use sidetrack_splice::{
         MARK_REPLAY,
         event::{EVENT_CUT, EVENT_DIAL, EVENT_GONE, EVENT_MORE, Event},
         reason::Reason,
-        record::{DIAL_FAILED, DIAL_READY, Dial, LegRef, PHASE_HOLD, PHASE_SWITCH},
+        record::{CONN_DIVERTED, DIAL_BASELINE, DIAL_FAILED, DIAL_READY, Dial, Leg, LegRef, STATE_DEAD},
     },
-    table::Lookup,
+    table::{Lookup, OnUnreachable, To},
 };
 
 use super::{
@@ -79,15 +79,14 @@ impl World {
         let hold = Hold { number: event.hold, head: frame, behind: behind.unwrap_or_default() };
         open.insert(event.conn, hold);
         if event.kind == EVENT_DIAL {
-            self.dial(*event, stamp);
+            self.dial(*event, stamp, 0);
         } else {
             self.later(PAUSE, Task::Wait(Box::new(*event), self.now + SWITCH_TIMEOUT, PAUSE));
         }
     }
 
     fn still(&self, event: &Event) -> bool {
-        let c = self.kernel.maps.connections.get(&event.conn);
-        c.is_some_and(|c| matches!(c.now.phase, PHASE_HOLD | PHASE_SWITCH) && c.now.hold == event.hold)
+        self.kernel.maps.connections.get(&event.conn).is_some_and(|c| c.now.holds(event.hold))
     }
 
     /// Sends a held frame again.
@@ -123,9 +122,9 @@ impl World {
         self.agent.holds.get(&event.conn).is_some_and(|hold| hold.is_of(event))
     }
 
-    fn answer(&mut self, event: &Event, status: u32, reason: Reason, leg: LegRef) {
+    fn answer(&mut self, event: &Event, status: u32, reason: u32, leg: LegRef) {
         if self.waits(event) {
-            let dial = Dial { hold: event.hold, status, slot: event.slot, reason: reason as u32, leg };
+            let dial = Dial { hold: event.hold, status, slot: event.slot, reason, leg };
             self.kernel.maps.dials.insert(event.conn, dial);
         }
     }
@@ -137,7 +136,7 @@ impl World {
     }
 
     fn refuse(&mut self, event: &Event, reason: Reason) {
-        self.answer(event, DIAL_FAILED, reason, LegRef::default());
+        self.answer(event, DIAL_FAILED, reason as u32, LegRef::default());
         self.retry(event);
         self.withdraw(event);
         if self.waits(event) {
@@ -145,12 +144,42 @@ impl World {
         }
     }
 
-    /// A dial has come to an end.
-    pub(super) fn dialled(&mut self, event: Event, begun: Nanos, result: Result<Made, NoLeg>) {
+    /// Lets the baseline serve the held head, by a new leg where it has none.
+    fn instead(&mut self, event: Event, stamp: Option<u32>) {
+        let original = self.kernel.maps.connections.get(&event.conn).map(|c| leg_tuple(&event.conn, &c.legs[0]));
+        let leg = original.and_then(|tuple| self.kernel.maps.legs.get(&tuple));
+        let diverted = self.kernel.maps.connections.get(&event.conn).is_some_and(|c| c.now.flags & CONN_DIVERTED != 0);
+        let lives = |leg: &Leg| leg.conn == event.conn && leg.slot == 0 && leg.state != STATE_DEAD && leg.closed == 0;
+        if diverted && !leg.is_some_and(lives) {
+            return self.dial(Event { route: 0, version: 0, slot: 0, ..event }, stamp, event.route);
+        }
+        self.answer(&event, DIAL_BASELINE, event.route, LegRef::default());
+        self.adopt(event, None, self.now + ADOPT, PAUSE);
+    }
+
+    /// Whether the baseline answers where the fork that a hold asks for cannot be had.
+    fn or_baseline(&self, event: &Event) -> bool {
+        let Lookup::Current(found) = self.agent.targets.find(event.route, event.version) else { return false };
+        matches!(found.to, To::Fork { on_unreachable: OnUnreachable::Baseline, .. })
+    }
+
+    /// A dial has come to an end. `instead_of`: the route whose fork could not be had before it, or zero.
+    pub(super) fn dialled(
+        &mut self,
+        event: Event,
+        begun: Nanos,
+        result: Result<Made, NoLeg>,
+        stamp: Option<u32>,
+        instead_of: u32,
+    ) {
         match result {
             Ok(made) => {
-                self.answer(&event, DIAL_READY, Reason::SpliceCold, made.leg);
-                self.adopt(event, made, begun + DIAL_TIMEOUT + ADOPT, PAUSE);
+                if instead_of == 0 {
+                    self.answer(&event, DIAL_READY, Reason::SpliceCold as u32, made.leg);
+                } else {
+                    self.answer(&event, DIAL_BASELINE, instead_of, made.leg);
+                }
+                self.adopt(event, Some(made), begun + DIAL_TIMEOUT + ADOPT, PAUSE);
             }
             Err(_) if !self.waits(&event) => {}
             Err(NoLeg::Outdated) => {
@@ -159,22 +188,24 @@ impl World {
                 }
                 self.finish(&event);
             }
+            Err(NoLeg::Refused(_)) if instead_of == 0 && self.or_baseline(&event) => self.instead(event, stamp),
             Err(NoLeg::Refused(reason)) => self.refuse(&event, reason),
         }
     }
 
-    /// Sends the head again until it has gone on to the leg that was made.
-    pub(super) fn adopt(&mut self, event: Event, made: Made, deadline: Nanos, pause: Nanos) {
+    /// Sends the head again until it has gone on, to the leg that was made if one was.
+    pub(super) fn adopt(&mut self, event: Event, made: Option<Made>, deadline: Nanos, pause: Nanos) {
         let over = self.retry(&event);
         if !over && self.now <= deadline {
-            let task = Task::Adopt(Box::new(event), Box::new(made), deadline, (pause * 2).min(PAUSE_MAX));
+            let task = Task::Adopt(Box::new(event), made.map(Box::new), deadline, (pause * 2).min(PAUSE_MAX));
             return self.later(pause, task);
         }
         if !over {
-            self.refuse(&event, Reason::ResetNotSwitchable);
+            self.refuse(&event, if made.is_some() { Reason::ResetNotSwitchable } else { Reason::ResetUnreachable });
         }
         self.withdraw(&event);
         self.finish(&event);
+        let Some(made) = made else { return };
         let tuple = leg_tuple(&event.conn, &made.leg);
         self.kernel.maps.handshakes.remove(&tuple);
         let conn = self.kernel.maps.connections.get(&event.conn).copied();

@@ -6,11 +6,12 @@ use sidetrack_splice::{
         config::CARRIERS,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_HTTP, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, FRAMING_LOST, PHASE_HOLD, PHASE_OPAQUE,
+            CONN_DIVERTED, CONN_HTTP, DIAL_BASELINE, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, FRAMING_LOST, LEG_NONE,
+            LegRef, PHASE_HOLD, PHASE_OPAQUE,
         },
-        route::ROUTE_FORK,
+        route::{ROUTE_FORK, ROUTE_OR_BASELINE},
     },
-    conn::{self, At, Facts},
+    conn::{self, At, Facts, WAIT_ALONE_NS},
     http::{
         BODY_CHUNKED, BODY_LENGTH, FLAG_CONNECT, FLAG_EXPECT, FLAG_HEAD, FLAG_UPGRADE, Head, STATUS_HTTP2,
         STATUS_NOT_HTTP, STATUS_TLS,
@@ -53,6 +54,7 @@ impl Kernel {
                 self.out.want = if r.kind == ROUTE_FORK { Want::Fork } else { Want::Fail };
                 self.out.route = r.id;
                 self.out.version = r.version;
+                self.out.or_baseline = r.flags & ROUTE_OR_BASELINE != 0;
             }
             routed += 1;
         }
@@ -104,21 +106,15 @@ impl Kernel {
             Want::Fail => conn::Want::Fail,
         };
         let Some(c) = self.maps.connections.get(&self.out.conn) else { return false };
-        let known = c.server.mss != 0;
+        let (known, legs, resp) = (c.server.mss != 0, c.legs, c.resp);
+        let slot = self.live_slot(&legs, want);
         let out = &mut self.out;
-        let mut slot = conn::slot_of(&c.legs, want);
-        if (slot as usize) < SLOTS
-            && out.state.flags & CONN_DIVERTED != 0
-            && !self.maps.usable(&out.conn, slot as usize, &c.legs[slot as usize])
-        {
-            slot = SLOTS as u32;
-        }
         if slot != u32::from(out.state.owner) {
             let head_at = out.state.request.pos + u64::from(out.state.partial);
-            out.resp = c.resp;
+            out.resp = resp;
             let acked = seq::extend(out.resp.next, out.packet.ack);
             let at = At { start: out.start, head: head_at, acked };
-            match conn::at_head(&out.state, &c.legs, known.then_some(&out.resp), at, want, slot) {
+            match conn::at_head(&out.state, &legs, known.then_some(&out.resp), at, want, slot) {
                 conn::Step::Stay => {}
                 conn::Step::Cut => {
                     out.cut = (head_at - out.start) as u32;
@@ -129,6 +125,11 @@ impl Kernel {
                     out.slot = slot;
                     out.step = Step::Wait;
                     self.held();
+                    let out = &self.out;
+                    let waits = out.step == Step::Wait && out.state.phase == PHASE_HOLD && out.state.held == out.start;
+                    if waits && self.no_agent() && self.now.wrapping_sub(self.out.state.active) > WAIT_ALONE_NS {
+                        return self.refuse(Reason::ResetNotSwitchable);
+                    }
                     return false;
                 }
                 conn::Step::Reset(reason) => return self.refuse(reason),
@@ -140,13 +141,43 @@ impl Kernel {
                     out.slot = s;
                     out.step = Step::Dial;
                     self.held();
-                    if self.out.step != Step::Adopt {
+                    if self.out.step == Step::Dial && self.no_agent() {
+                        if !self.out.or_baseline {
+                            return self.refuse(Reason::ResetAgentDead);
+                        }
+                        self.out.step = Step::Instead;
+                    }
+                    if self.out.step == Step::Instead && !self.baseline_instead(&legs) {
+                        return self.refuse(Reason::ResetUnreachable);
+                    }
+                    if !matches!(self.out.step, Step::Adopt | Step::Switch | Step::More) {
                         return false;
                     }
                 }
             }
         }
         self.go_on()
+    }
+
+    /// The slot whose leg lives and serves `want`, or none.
+    fn live_slot(&self, legs: &[LegRef; SLOTS], want: conn::Want) -> u32 {
+        let slot = conn::slot_of(legs, want);
+        let live = self.out.state.flags & CONN_DIVERTED == 0
+            || (slot as usize) < SLOTS && self.maps.usable(&self.out.conn, slot as usize, &legs[slot as usize]);
+        if live { slot } else { SLOTS as u32 }
+    }
+
+    /// The baseline is to serve the request, by the leg that it has. False: it has none, or a part of the head is elsewhere.
+    fn baseline_instead(&mut self, legs: &[LegRef; SLOTS]) -> bool {
+        let owns = self.out.state.owner == 0;
+        if self.live_slot(legs, conn::Want::Baseline) != 0 || !owns && self.out.state.partial != 0 {
+            return false;
+        }
+        self.count(Reason::BaselineInstead);
+        self.out.want = Want::Baseline;
+        self.out.slot = 0;
+        self.out.step = if owns { Step::More } else { Step::Switch };
+        true
     }
 
     /// The head goes on in this segment: to the owner, or to the leg that becomes it. Whether there is more to read.
@@ -185,6 +216,14 @@ impl Kernel {
         if d.status == DIAL_FAILED {
             out.step = Step::Reset;
             out.reason = Reason::ALL.get(d.reason as usize).copied();
+        } else if d.status == DIAL_BASELINE && d.reason == out.route && out.step == Step::Dial {
+            out.step = Step::Instead;
+            if d.leg.kind != LEG_NONE {
+                out.want = Want::Baseline;
+                out.slot = 0;
+                out.step = Step::Adopt;
+                self.count(Reason::BaselineInstead);
+            }
         } else if d.status == DIAL_READY && d.leg.route == out.route && out.step == Step::Dial {
             out.slot = d.slot & (SLOTS as u32 - 1);
             out.step = Step::Adopt;

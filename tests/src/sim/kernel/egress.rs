@@ -89,6 +89,9 @@ impl Kernel {
         };
         if next == Next::Switch {
             next = self.switch(frame);
+            if next == Next::PassOn {
+                self.part(frame);
+            }
         }
         if next == Next::PassOn {
             next = self.pass_on(fin != 0);
@@ -200,6 +203,7 @@ impl Kernel {
                 }
                 Next::PassOn
             }
+            Step::Cut if self.no_agent() => self.reset(Reason::ResetAgentDead),
             Step::Cut => {
                 self.count(Reason::HoldCut);
                 if self.out.state.flags & CONN_PENDING == 0 {
@@ -218,7 +222,7 @@ impl Kernel {
                 self.hold_head(frame, replayed, slot, EVENT_DIAL)
             }
             Step::Switch | Step::Adopt => Next::Switch,
-            Step::More | Step::Reset => Next::GiveUp,
+            Step::More | Step::Reset | Step::Instead => Next::GiveUp,
         }
     }
 
@@ -255,6 +259,9 @@ impl Kernel {
     }
 
     fn across(&mut self, frame: &[u8]) -> Next {
+        if self.no_agent() {
+            return self.reset(Reason::ResetAgentDead);
+        }
         self.out.cut = (self.out.state.held - self.out.start) as u32;
         self.count(Reason::HoldCut);
         self.hand_over(frame, EVENT_CUT);
@@ -331,6 +338,22 @@ impl Kernel {
         self.out.state.passed(end);
         self.commit();
         Next::PassOn
+    }
+
+    /// Acknowledges for the client what the owner before the switch has said, as `ebpf/src/part.rs`.
+    fn part(&mut self, frame: &[u8]) {
+        let (conn, state) = (self.out.conn, self.out.state);
+        if state.previous == state.owner {
+            return;
+        }
+        let slot = usize::from(state.previous) & (SLOTS - 1);
+        let Some(r) = self.maps.connections.get(&conn).map(|c| c.legs[slot]) else { return };
+        let Some(leg) = self.maps.leg(&conn, slot, &r).filter(|leg| leg.state == STATE_PARKED) else { return };
+        let mut answers = self.out.packet;
+        (answers.src, answers.dst) = (r.remote, conn.local);
+        answers.ports = ports(r.remote_port, r.local_port);
+        let parting = packet::answer(frame, &answers, leg.rcv_nxt, leg.snd_nxt, flag::ACK);
+        self.beside.push(parting);
     }
 
     /// Nothing: the leg is gone.
