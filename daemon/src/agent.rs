@@ -20,7 +20,7 @@ mod holds;
 mod lack;
 mod leaving;
 mod legs;
-mod older;
+pub mod older;
 mod room;
 mod routing;
 mod seldom;

@@ -6,7 +6,8 @@
 
 use std::{collections::BTreeMap, env, time::Duration};
 
-use sidetrack_tests::sim::{Scenario, book::Failure, world::START};
+use sidetrack_splice::abi::reason::Reason;
+use sidetrack_tests::sim::{Scenario, book::Failure, net::Weather, world::START};
 
 fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
@@ -15,10 +16,16 @@ fn number(name: &str) -> Option<u64> {
 
 /// Plays a scenario with some seeds. Returns how many exchanges were answered, and how others have failed.
 fn play(scenario: &Scenario, runs: u64) -> (u64, BTreeMap<Failure, u64>) {
+    let (answered, failed, _) = play_counting(scenario, runs, Reason::Adopted);
+    (answered, failed)
+}
+
+/// The same, with what a counter says in the end.
+fn play_counting(scenario: &Scenario, runs: u64, reason: Reason) -> (u64, BTreeMap<Failure, u64>, u64) {
     let only = number("SIDETRACK_SIM_SEED");
     let runs = number("SIDETRACK_SIM_RUNS").unwrap_or(runs);
     let seeds = only.map_or(0..runs, |seed| seed..seed + 1);
-    let (mut answered, mut segments, mut hours) = (0, 0, 0.0);
+    let (mut answered, mut segments, mut counted, mut hours) = (0, 0, 0, 0.0);
     let mut failed = BTreeMap::new();
     let mut wrong = Vec::new();
     for seed in seeds {
@@ -26,6 +33,7 @@ fn play(scenario: &Scenario, runs: u64) -> (u64, BTreeMap<Failure, u64>) {
             Ok(world) => {
                 answered += world.book.answered;
                 segments += world.watch.segments;
+                counted += world.kernel.counted(reason);
                 hours += Duration::from_nanos(world.now - START).as_secs_f64() / 3600.0;
                 for (how, n) in world.book.failed {
                     *failed.entry(how).or_default() += n;
@@ -36,7 +44,7 @@ fn play(scenario: &Scenario, runs: u64) -> (u64, BTreeMap<Failure, u64>) {
     }
     eprintln!("{answered} exchanges, {segments} segments, {hours:.1} hours; failed as they may: {failed:?}");
     assert!(wrong.is_empty(), "replay one by SIDETRACK_SIM_SEED=N:\n{}", wrong.join("\n"));
-    (answered, failed)
+    (answered, failed, counted)
 }
 
 #[test]
@@ -86,12 +94,21 @@ fn while_an_agent_is_missed_what_needs_it_is_refused_and_all_else_goes_on() {
 
 #[test]
 fn where_the_route_says_so_the_baseline_answers_for_forks_that_cannot_be_had() {
-    play(&Scenario::fallback(), 20);
+    let (_, _, instead) = play_counting(&Scenario::fallback(), 20, Reason::BaselineInstead);
+    assert!(instead > 100, "{instead} requests");
 }
 
 #[test]
 fn forks_that_die_refuse_or_reset_end_exchanges_for_known_reasons_alone() {
     play(&Scenario::forks(), 20);
+}
+
+#[test]
+fn connections_that_are_older_than_the_agent_are_steered_from_a_request_on() {
+    for weather in [Weather::clear(), Weather::storm()] {
+        let (_, _, adopted) = play_counting(&Scenario::older(weather), 30, Reason::Adopted);
+        assert!(adopted > 100, "{adopted} connections were taken up");
+    }
 }
 
 #[test]

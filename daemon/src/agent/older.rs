@@ -1,6 +1,8 @@
 //! Connections that are older than their record: those that stood before the agent came, or before their service was routed. Their
 //! records are made of what the clients' sockets say; egress takes them up where a request must begin (`sidetrack_splice::adopt`).
 
+pub mod record;
+
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
@@ -10,7 +12,7 @@ use std::{
 use sidetrack_splice::{
     abi::{
         addr::Tuple,
-        record::{CONN_ADOPT, ConnState, Connection, DIAL_IDLE, Dial, LEG_BASELINE, LegRef},
+        record::{DIAL_IDLE, Dial},
         route::{Service, ServiceAddr},
     },
     table::service_addr,
@@ -21,7 +23,7 @@ use tracing::{debug, warn};
 use super::Shared;
 use crate::{
     bpf::other::followed,
-    pods::{Client, Ends, Exchange, Pod, clients},
+    pods::{Ends, Exchange, Pod, clients},
     state,
 };
 
@@ -95,11 +97,12 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
         {
             continue;
         }
-        let record = record(&client, &conn, *service, pod.link.index);
+        let ends = record::Ends { client: client.said, server: client.heard, ifindex: pod.link.index };
+        let record = record::of(&conn, ends, *service, state::now());
         match shared.maps.connections.add(&conn, &record) {
             Ok(true) => _ = made.insert(conn, record.isn),
             Ok(false) => {
-                if let Some(c) = shared.maps.connections.find(&conn).filter(shows_nothing) {
+                if let Some(c) = shared.maps.connections.find(&conn).filter(record::shows_nothing) {
                     made.insert(conn, c.isn);
                 }
             }
@@ -141,76 +144,16 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
 
 /// The client has closed it meanwhile, and nobody has seen that.
 fn gone(shared: &Shared, conn: &Tuple, isn: u32) {
-    if shared.maps.connections.find(conn).is_some_and(|c| c.isn == isn && shows_nothing(&c)) {
+    if shared.maps.connections.find(conn).is_some_and(|c| c.isn == isn && record::shows_nothing(&c)) {
         _ = shared.maps.connections.remove(conn);
     }
-}
-
-/// Whether no payload was seen since the record was made.
-fn shows_nothing(c: &Connection) -> bool {
-    c.now.flags & CONN_ADOPT != 0 && c.now.next == 0 && c.resp.next == 0
-}
-
-fn record(client: &Client, conn: &Tuple, service: Service, ifindex: u32) -> Connection {
-    let now = state::now();
-    // Whichever it is, another connection on these ports has another one; zero is none.
-    let isn = (now >> 10) as u32 | 1;
-    let mut c = Connection {
-        service: service.id,
-        isn,
-        ifindex,
-        client: client.said,
-        server: client.heard,
-        now: ConnState { active: now, ..ConnState::older(isn) },
-        // As `open::track` of the programs does: no two records begin at one number.
-        generation: (now >> 20) << 33 | u64::from(isn) << 1,
-        ..Connection::default()
-    };
-    c.answering = c.generation;
-    c.legs[0] = LegRef {
-        remote: conn.remote,
-        remote_port: conn.remote_port,
-        local_port: conn.local_port,
-        kind: LEG_BASELINE,
-        ..LegRef::default()
-    };
-    c
 }
 
 /// Removes what was said of clients whose connections have ended since.
 pub(super) fn sweep(shared: &Shared) {
     for (conn, dial) in shared.maps.dials.entries() {
-        let stale = |c: &Connection| c.now.hold != dial.hold || c.now.flags & CONN_ADOPT == 0;
-        if dial.status == DIAL_IDLE && shared.maps.connections.find(&conn).is_none_or(|c| stale(&c)) {
+        if record::is_stale(&dial, shared.maps.connections.find(&conn).as_ref()) {
             _ = shared.maps.dials.remove(&conn);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use sidetrack_splice::abi::record::Said;
-
-    use super::*;
-
-    #[test]
-    fn a_record_passes_everything_until_it_is_taken_up() {
-        let at = |text: &str| text.parse::<std::net::SocketAddr>().expect("an address");
-        let said = Said { mss: 1460, options: 7, wscale: 9 };
-        let client = Client {
-            local: at("10.9.0.1:4000"),
-            remote: at("10.9.0.2:80"),
-            said,
-            heard: Said { mss: 1400, ..said },
-            exchange: Exchange::None,
-            layered: false,
-        };
-        let conn = Tuple::new(client.local, client.remote);
-        let c = record(&client, &conn, Service { id: 3, routes: 1 }, 2);
-        assert_eq!((c.service, c.ifindex, c.client, c.server.mss), (3, 2, said, 1400));
-        assert_eq!((c.opened, c.generation & 1, c.now.hold), (0, 0, c.isn));
-        assert_ne!(c.isn, 0);
-        assert!(shows_nothing(&c));
-        assert_eq!(c.legs[0].remote, conn.remote);
     }
 }

@@ -2,6 +2,7 @@
 
 mod dials;
 mod holds;
+mod older;
 mod sweep;
 
 use std::{
@@ -16,6 +17,7 @@ use sidetrack_splice::{
     table::{Op, Programmed, RouteTable, Targets},
 };
 
+pub(super) use self::older::Sockets;
 use self::{dials::Dialing, holds::Made};
 use super::{
     book::Side,
@@ -55,6 +57,10 @@ pub(super) enum Task {
     Sweep,
     /// Takes the next step to a table of routes.
     Step,
+    /// The routes are in force.
+    Settle,
+    /// Looks for connections that stood before, for the time of this number.
+    Older(usize),
 }
 
 /// Where each key of a run leads by a table.
@@ -189,13 +195,13 @@ impl World {
 
     fn take_step(&mut self) {
         let Some(op) = self.agent.steps.pop_front() else {
-            if let Some(routes) = self.agent.wanted.clone() {
-                for (key, leads) in routes.leads.iter().enumerate() {
-                    self.book.settle(key, leads, self.now);
-                }
+            match self.settles_after {
+                0 => self.settle(),
+                after => self.later(after, Task::Settle),
             }
             return;
         };
+        let before = self.kernel.maps.services.len();
         let maps = &mut self.kernel.maps;
         match &op {
             Op::PutService(key, value) => {
@@ -208,8 +214,26 @@ impl World {
             Op::PutName(..) | Op::DeleteName(..) => {}
         }
         self.agent.programmed.apply(&op);
+        if self.kernel.maps.services.len() > before {
+            self.later(0, Task::Older(0));
+        }
         let pause = self.rng.between(1_000, 50_000);
         self.later(pause, Task::Step);
+    }
+
+    /// From here on keys lead nowhere but where the routes say.
+    fn settle(&mut self) {
+        if let Some(routes) = self.agent.wanted.clone() {
+            for (key, leads) in routes.leads.iter().enumerate() {
+                self.book.settle(key, leads, self.now);
+            }
+        }
+    }
+
+    /// An agent will start at this time, with these routes.
+    pub fn start_agent_later(&mut self, at: Nanos, routes: Routes) {
+        self.agent.wanted = Some(routes);
+        self.schedule(at, What::Start);
     }
 
     /// The agent does something in a while.
@@ -246,6 +270,8 @@ impl World {
                 self.later(SWEEP_EVERY, Task::Sweep);
             }
             Task::Step => self.take_step(),
+            Task::Settle => self.settle(),
+            Task::Older(looked) => self.adopt_older(looked),
         }
     }
 }

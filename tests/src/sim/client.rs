@@ -82,6 +82,16 @@ impl Client {
         open || self.ending.iter().any(|h| host.tcp(*h).local_endpoint().is_some_and(|e| e.port == port))
     }
 
+    /// Its connections that are established, and whether anything that was written is not acknowledged.
+    pub fn open_connections(&self, host: &mut Host) -> Vec<(Tuple, bool)> {
+        let open = self.pool.iter().flatten().filter_map(|c| {
+            let socket = host.tcp(c.handle);
+            let conn = Tuple::new((self.ip, c.port).into(), self.service);
+            (socket.state() == State::Established).then(|| (conn, socket.send_queue() != 0))
+        });
+        open.collect()
+    }
+
     /// Does what there is to do. Returns when there is something to do again.
     pub fn step(
         &mut self,

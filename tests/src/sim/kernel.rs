@@ -3,6 +3,7 @@
 //! Branch by branch as in `ebpf/src`, file by file under the same names, with the same verdicts and counters, so that a mistake in
 //! the rules shows here. What two processors may do to one record at one moment is not played: a step is whole here.
 
+mod adopt;
 mod decide;
 mod egress;
 mod ends;
@@ -183,6 +184,8 @@ enum Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Done(Verdict),
+    Adopt,
+    Read,
     Switch,
     PassOn,
     Forward,

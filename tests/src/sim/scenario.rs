@@ -6,7 +6,7 @@ use sidetrack_splice::{abi::reason::Reason, table::OnUnreachable};
 
 use super::{
     acts::{Act, routes},
-    book::{Book, Failure},
+    book::{Book, Failure, Side},
     client::Client,
     host::{Host, MICRO, MILLI, MSS_MAX, Nanos, SECOND, Spec},
     mix::Mix,
@@ -35,6 +35,8 @@ pub struct Scenario {
     pub exchanges: u64,
     /// Connections of the client's pool.
     pub pool: usize,
+    /// The client's connections are older than the agent.
+    pub older: bool,
     /// What the routes say of forks that cannot be had.
     pub on_unreachable: OnUnreachable,
     /// What happens meanwhile, and how long is between two of these, from and to.
@@ -74,6 +76,7 @@ impl Scenario {
             manners,
             exchanges: 2000,
             pool: 4,
+            older: false,
             on_unreachable: OnUnreachable::Fail,
             acts: Vec::new(),
             pace: (SECOND, SECOND),
@@ -137,6 +140,20 @@ impl Scenario {
         it.on_unreachable = OnUnreachable::Baseline;
         it.acts.extend([Act::KillAgent, Act::StartAgent, Act::StartAgent]);
         it.permitted.extend(resets(&[Reason::ResetAgentDead]));
+        it
+    }
+
+    /// Pools that stand before the agent comes.
+    #[must_use]
+    pub fn older(weather: Weather) -> Self {
+        let mut it = Self { weather, older: true, pool: 16, exchanges: 300, ..Self::storm() };
+        // Of a burst nobody can know how many answers are due.
+        it.mix.pipelines = 0;
+        it.mix.idles = 100_000;
+        it.mix.idle = (SECOND / 10, 3 * SECOND);
+        if it.weather.is_clear() {
+            it.permitted.clear();
+        }
         it
     }
 
@@ -229,8 +246,18 @@ impl Scenario {
         world.book = Book::new(verbose);
         let harmless = |act: &Act| matches!(act, Act::Reroute | Act::Restore);
         world.strict = self.weather.is_clear() && self.acts.iter().all(harmless);
-        world.start_agent();
-        world.program(&routes(&mut world.rng.clone(), &all, false, self.on_unreachable));
+        let routes = routes(&mut world.rng.clone(), &all, false, self.on_unreachable);
+        if self.older {
+            for key in 0..KEYS {
+                world.book.lead(key, &[Side::Server(0)], START);
+            }
+            world.settles_after = 2 * SECOND;
+            let at = begin + world.rng.between(SECOND / 10, 2 * SECOND);
+            world.start_agent_later(at, routes);
+        } else {
+            world.start_agent();
+            world.program(&routes);
+        }
         world
     }
 

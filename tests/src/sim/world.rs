@@ -19,7 +19,7 @@ use sidetrack_splice::{
 };
 
 use super::{
-    agent::{Agent, Task},
+    agent::{Agent, Sockets, Task},
     book::Book,
     client::Client,
     host::{Host, MILLI, Nanos, SECOND},
@@ -88,8 +88,12 @@ pub struct World {
     pub weather: Weather,
     /// Nothing is lost, and nobody dies: times never go back, not even those of frames that wait.
     pub strict: bool,
+    /// How long after routes are in force requests may yet go where they have led before: connections may be older than they are.
+    pub settles_after: Nanos,
     /// Who looks at each segment.
     pub watch: Watch,
+    /// What the pod's kernel remembers of its sockets.
+    pub(super) sockets: Sockets,
     pub(super) agent: Agent,
     pub(super) rng: Rng,
     addresses: BTreeMap<IpAddr, usize>,
@@ -131,7 +135,9 @@ impl World {
             book: Book::new(false),
             weather,
             strict: false,
+            settles_after: 0,
             watch: Watch::default(),
+            sockets: Sockets::default(),
             agent: Agent::none(),
             rng,
             addresses,
@@ -263,6 +269,7 @@ impl World {
             && let Some(conn) = &before
         {
             self.watch.client_sends(conn, &frame);
+            self.sockets.sends(conn, &mut frame, self.now);
         }
         let verdict = self.kernel.egress(&mut frame, mark);
         self.book.note(self.now, || format!("    {verdict:?} {}", wire::words(&frame)));
@@ -353,6 +360,9 @@ impl World {
                 let leg = packet::inbound(&p);
                 self.note_dial(&leg, &p, &mut frame);
                 let strict = self.strict;
+                if let Some(conn) = wire::tuple(&frame, false) {
+                    self.sockets.gets(&conn, &mut frame, self.now);
+                }
                 if let Some(conn) = wire::tuple(&frame, false)
                     && let Err(why) = self.watch.client_gets(&conn, &leg, &frame, strict)
                 {

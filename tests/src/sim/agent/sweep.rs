@@ -1,6 +1,9 @@
 //! Forgets what has ended, as `daemon/src/agent/sweep.rs`.
 
-use sidetrack::agent::ended::{self, Client, UNCLAIMED};
+use sidetrack::agent::{
+    ended::{self, Client, UNCLAIMED},
+    older::record,
+};
 use sidetrack_splice::abi::{addr::Tuple, record::Connection};
 
 use super::{
@@ -52,6 +55,7 @@ impl World {
         let maps = &mut self.kernel.maps;
         self.agent.silence.keep(|conn| maps.connections.contains_key(conn));
         maps.handshakes.retain(|_, seen| !ended::older(seen.at, now, UNCLAIMED));
+        maps.dials.retain(|conn, dial| !record::is_stale(dial, maps.connections.get(conn)));
         maps.heads.retain(|(conn, _), _| maps.connections.contains_key(conn));
     }
 

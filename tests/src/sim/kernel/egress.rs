@@ -6,8 +6,8 @@ use sidetrack_splice::{
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_PENDING, OPT_TIMESTAMP, PHASE_HOLD, STATE_DEAD, STATE_OWNER,
-            STATE_PARKED,
+            CONN_ADOPT, CONN_DIVERTED, CONN_EXPECT, CONN_FIN, CONN_PENDING, OPT_TIMESTAMP, PHASE_HOLD, STATE_DEAD,
+            STATE_OWNER, STATE_PARKED,
         },
     },
     conn::{self, HELD_MAX, Held, Place},
@@ -51,7 +51,7 @@ impl Kernel {
         let fin = u64::from(p.flags & flag::FIN);
         let place = now.place(start, end + fin);
         if matches!(place, Place::Owner)
-            && now.flags & (CONN_DIVERTED | CONN_EXPECT | CONN_PENDING) == 0
+            && now.flags & (CONN_DIVERTED | CONN_EXPECT | CONN_PENDING | CONN_ADOPT) == 0
             && p.flags & (flag::FIN | flag::RST) == 0
         {
             if end > start && end > now.next {
@@ -87,6 +87,12 @@ impl Kernel {
             }
             Place::Reset(reason) => self.reset(reason),
         };
+        if next == Next::Adopt {
+            next = self.older_request();
+        }
+        if next == Next::Read {
+            next = self.read(frame, replayed);
+        }
         if next == Next::Switch {
             next = self.switch(frame);
             if next == Next::PassOn {
@@ -130,6 +136,9 @@ impl Kernel {
     }
 
     fn for_owner(&mut self, frame: &mut [u8], replayed: bool) -> Next {
+        if self.out.state.flags & CONN_ADOPT != 0 {
+            return if self.out.packet.len == 0 { Next::PassOn } else { Next::Adopt };
+        }
         let (start, end) = (self.out.start, self.out.end);
         if self.out.state.flags & CONN_PENDING != 0 {
             if self.out.state.caught_up(start, end, replayed) {

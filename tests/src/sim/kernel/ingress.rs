@@ -4,7 +4,9 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         reason::Reason,
-        record::{CONN_DIVERTED, CONN_HELD, FRAMING_HEAD, Leg, RESP_FIN, RESP_RESET, STATE_DEAD, STATE_OWNER},
+        record::{
+            CONN_ADOPT, CONN_DIVERTED, CONN_HELD, FRAMING_HEAD, Leg, RESP_FIN, RESP_RESET, STATE_DEAD, STATE_OWNER,
+        },
     },
     packet::{Edit, Packet, flag, ports},
     reply::Place,
@@ -87,6 +89,9 @@ impl Kernel {
                 self.forget_known(conn);
             }
             return Next::Done(Verdict::Pass);
+        }
+        if c.now.flags & CONN_ADOPT != 0 {
+            return Next::Done(self.older_response(frame));
         }
         let (held, resp) = (c.now.flags & CONN_HELD != 0, c.resp);
         let start = seq::extend(resp.next, p.seq);

@@ -1,0 +1,74 @@
+//! Connections that are older than their record, as `ebpf/src/adopt.rs`.
+
+use sidetrack_splice::{
+    abi::{
+        reason::Reason,
+        record::{DIAL_IDLE, RESP_INTERIM, RespState},
+    },
+    adopt::{self, STATUS_BYTES},
+    packet::flag,
+};
+
+use super::{Kernel, Next, Verdict};
+
+impl Kernel {
+    /// A payload of the client's.
+    pub(super) fn older_request(&mut self) -> Next {
+        let p = self.out.packet;
+        self.out.resp = self.c().map(|c| c.resp).unwrap_or_default();
+        let idle = self.out.state.next == 0 && self.idle();
+        let (state, resp) = (self.out.state, self.out.resp);
+        let known = if state.next == 0 { resp.acked } else { state.next };
+        self.out.start = adopt::position(known, p.seq);
+        self.out.end = self.out.start + u64::from(p.len);
+        if state.begins(&resp, p.seq, p.ack, idle) {
+            self.count(Reason::Adopted);
+            let start = self.out.start;
+            if let Some(c) = self.c() {
+                c.resp = RespState::adopted(adopt::position(resp.next, p.ack), start);
+            }
+            self.out.state.adopt(start);
+            return Next::Read;
+        }
+        if self.out.state.unknown(self.out.end, resp.next) {
+            self.count(Reason::OpaqueOlder);
+        }
+        self.commit();
+        Next::PassOn
+    }
+
+    fn idle(&mut self) -> bool {
+        let idle = self.maps.dials.get(&self.out.conn);
+        let idle = idle.is_some_and(|d| d.status == DIAL_IDLE && d.hold == self.out.state.hold);
+        if idle {
+            self.maps.dials.remove(&self.out.conn);
+        }
+        idle
+    }
+
+    /// A packet of the server's: it passes.
+    pub(super) fn older_response(&mut self, frame: &[u8]) -> Verdict {
+        let (p, conn) = (self.incoming.packet, self.incoming.leg);
+        let Some(c) = self.maps.connections.get_mut(&conn) else { return Verdict::Pass };
+        let resp = c.resp;
+        if p.flags & flag::RST != 0 {
+            if resp.next != 0 && resp.next as u32 == p.seq {
+                self.count(Reason::ClosedPlain);
+                self.forget_known(conn);
+            }
+            return Verdict::Pass;
+        }
+        let next = adopt::position(resp.next, p.seq.wrapping_add(p.len));
+        if p.len != 0 && next > resp.next {
+            let mut begins = [0; STATUS_BYTES];
+            let there = if (p.len as usize) < STATUS_BYTES { 1 } else { STATUS_BYTES };
+            let at = p.payload_at as usize;
+            begins[..there].copy_from_slice(&frame[at..at + there]);
+            let interim = adopt::interim(&begins, resp.flags & RESP_INTERIM != 0);
+            c.resp.flags = if interim { resp.flags | RESP_INTERIM } else { resp.flags & !RESP_INTERIM };
+            c.resp.next = next;
+        }
+        c.resp.acked = c.resp.acked.max(adopt::position(resp.acked, p.ack));
+        Verdict::Pass
+    }
+}
