@@ -67,7 +67,9 @@ mod tests {
     fn walk<'a>(at: &str, value: &'a Value, visit: &mut dyn FnMut(&str, &'a Value)) {
         visit(at, value);
         match value {
-            Value::Object(fields) => fields.iter().for_each(|(name, field)| walk(&format!("{at}.{name}"), field, visit)),
+            Value::Object(fields) => {
+                fields.iter().for_each(|(name, field)| walk(&format!("{at}.{name}"), field, visit));
+            }
             Value::Array(items) => items.iter().for_each(|item| walk(at, item, visit)),
             _ => {}
         }
@@ -108,6 +110,15 @@ mod tests {
                     assert!(!value["maxProperties"].is_null(), "{at} has no maxProperties");
                 }
             });
+        }
+    }
+
+    #[test]
+    fn what_lies_in_the_tree_is_what_the_types_say() {
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(DIRECTORY);
+        for definition in definitions() {
+            let stands = std::fs::read_to_string(directory.join(&definition.file)).unwrap_or_default();
+            assert!(stands == definition.yaml(), "{DIRECTORY}/{}: run `cargo xtask docs`", definition.file);
         }
     }
 

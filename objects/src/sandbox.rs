@@ -7,9 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    fork::{
-        EnvVar, Fork, InitContainers, Operator, PodSelector, Requirement, Volume, Workload, WorkloadKind,
-    },
+    fork::{EnvVar, Fork, InitContainers, Operator, PodSelector, Requirement, Volume, Workload, WorkloadKind},
     status::{Baseline, ForkStatus, SandboxStatus},
 };
 
@@ -42,7 +40,7 @@ pub struct SandboxSpec {
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 63), regex(pattern = "^[A-Za-z0-9._-]+$")), extend("x-kubernetes-list-type" = "set"))]
     pub keys: Option<Vec<String>>,
 
-    /// How long the forks live, as a Go duration (`90m`, `2h`); default and maximum are in SidetrackConfig. At its end the forks are
+    /// How long the forks live, as a Go duration (`90m`, `2h`); default and maximum are in `SidetrackConfig`. At its end the forks are
     /// removed, the Sandbox stays and says `Expired`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 24), regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
@@ -58,7 +56,7 @@ pub struct SandboxSpec {
     #[serde(default)]
     pub follow: Follow,
 
-    /// Forks whose labels a policy may look at that can deny (Calico, Cilium, AdminNetworkPolicy, Istio) are made all the same: such
+    /// Forks whose labels a policy may look at that can deny (Calico, Cilium, `AdminNetworkPolicy`, Istio) are made all the same: such
     /// policies may not apply to them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accept_policy_gap: bool,

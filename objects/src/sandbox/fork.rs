@@ -172,22 +172,22 @@ fn opaque(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 /// A map with so many entries at most, of this value.
-fn map_of(value: schemars::Schema, most: u32) -> schemars::Schema {
+fn map_of(value: &schemars::Schema, most: u32) -> schemars::Schema {
     schemars::json_schema!({"type": "object", "maxProperties": most, "additionalProperties": value})
 }
 
 fn images(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    map_of(schemars::json_schema!({"type": "string", "minLength": 1, "maxLength": 1024}), 32)
+    map_of(&schemars::json_schema!({"type": "string", "minLength": 1, "maxLength": 1024}), 32)
 }
 
 fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    map_of(schemars::json_schema!({"type": "string", "maxLength": 63}), 16)
+    map_of(&schemars::json_schema!({"type": "string", "maxLength": 63}), 16)
 }
 
 fn env(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let one = generator.subschema_for::<EnvVar>();
     map_of(
-        schemars::json_schema!({
+        &schemars::json_schema!({
             "type": "array", "maxItems": 64, "items": one,
             "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
         }),
@@ -196,5 +196,5 @@ fn env(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
 }
 
 fn volumes(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    map_of(generator.subschema_for::<Volume>(), 32)
+    map_of(&generator.subschema_for::<Volume>(), 32)
 }
