@@ -45,6 +45,8 @@ pub struct Suite {
 const NATIVE: &[(&str, &str, Kind, bool, u64)] = &[
     ("splice", "the decisions, natively: framing, carriers, arithmetic, tables",
         Kind::Package { name: "sidetrack-splice", dir: "splice" }, false, 15),
+    ("objects", "the objects of the cluster's API and their definitions",
+        Kind::Package { name: "sidetrack-objects", dir: "objects" }, false, 5),
     ("daemon", "the agent's parts: routes, pods, pins, command line",
         Kind::Package { name: "sidetrack", dir: "daemon" }, false, 10),
     ("xtask", "set-up and test runner",
