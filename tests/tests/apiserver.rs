@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use sidetrack_tests::{
-    ApiServer,
+    ApiServer, Lab,
     gate::{self, Need},
     wait_for,
 };
@@ -98,6 +98,23 @@ fn a_service_account_logs_in_by_its_token() -> Result<()> {
     let who = admin.json(&["auth", "whoami", &format!("--token={}", token.trim())])?;
     let expected = format!("system:serviceaccount:{}:agent", admin.namespace());
     ensure!(who["status"]["userInfo"]["username"] == expected.as_str(), "{who:#}");
+    Ok(())
+}
+
+#[test]
+fn pods_of_its_lab_reach_it_by_its_addresses_and_its_service() -> Result<()> {
+    if !gate::open(&[NEEDS, &[Need::Curl]].concat()) {
+        return Ok(());
+    }
+    let lab = Lab::new("reach")?;
+    let (control, client) = (lab.pod("control", 10)?, lab.pod("client", 11)?);
+    let server = ApiServer::start_in(&control)?;
+    let service = lab.service("kubernetes", 1, 443, &server.addresses())?;
+    let authority = server.authority();
+    for address in [server.addresses(), [service.v4, service.v6]].concat() {
+        let url = format!("https://{address}/readyz");
+        ensure!(client.curl(["--cacert", &authority.to_string_lossy(), &url])? == "ok", "{url}");
+    }
     Ok(())
 }
 

@@ -50,7 +50,7 @@ impl ApiServer {
     }
 
     /// Starts one in a pod of a lab that has more in it. Whoever is routed to the pod can use it; see
-    /// [`ApiServer::address`] and [`ApiServer::kubeconfig`].
+    /// [`ApiServer::addresses`] and [`ApiServer::kubeconfig`].
     ///
     /// # Errors
     /// As [`ApiServer::start`].
@@ -155,16 +155,22 @@ impl ApiServer {
         Ok(self.admin().in_namespace(&name))
     }
 
-    /// Where it listens, for programs of its lab; on its IPv6 address too.
+    /// Where it listens, for programs of its lab: an address of each family.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.pod.v4_port(PORT)
+    pub fn addresses(&self) -> [SocketAddr; 2] {
+        [self.pod.v4_port(PORT), self.pod.v6_port(PORT)]
     }
 
     /// The administrator's kubeconfig, for programs of its lab.
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.control.kubeconfig(&ADMIN)
+    }
+
+    /// The certificate by which programs of its lab know it.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.control.authority()
     }
 
     /// The pod that it runs in.

@@ -49,7 +49,7 @@ impl Control {
         pki::write(&control.dir, &control.names(pod)).context("the certificates cannot be made")?;
         fs::write(control.file("tokens.csv"), users::tokens())?;
         for user in USERS {
-            fs::write(control.kubeconfig(user), users::kubeconfig(user, &control.server(), &control.file(pki::CA)))?;
+            fs::write(control.kubeconfig(user), users::kubeconfig(user, &control.server(), &control.authority()))?;
         }
         Ok(control)
     }
@@ -69,6 +69,11 @@ impl Control {
 
     fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// The authority's certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.file(pki::CA)
     }
 
     /// A user's kubeconfig.
