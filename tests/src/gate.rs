@@ -2,7 +2,10 @@
 
 use crate::agent;
 use std::process::Command;
-use xtask::libraries::{Libraries, NODE, PYTHON};
+use xtask::{
+    kubernetes::{PROGRAMS, VERSION},
+    libraries::{Libraries, NODE, PYTHON},
+};
 
 /// What a test needs of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub enum Need {
     SummedRuns,
     /// A second processor.
     TwoProcessors,
+    /// etcd, and the programs of Kubernetes.
+    Kubernetes,
     /// The built agent.
     Agent,
     /// The same with another ABI.
@@ -64,6 +69,13 @@ impl Need {
             Self::Undici => tool("node", "--version").or_else(|| libraries(NODE)),
             Self::Python => tool("python3", "--version").or_else(|| libraries(PYTHON)),
             Self::Java => tool("javac", "-version"),
+            Self::Kubernetes => tool("etcd", "--version").or_else(|| {
+                let missing = PROGRAMS.iter().find(|program| program.find().is_none())?;
+                Some(format!(
+                    "{} {VERSION} is missing: run `cargo xtask setup`, it says why it cannot be built",
+                    missing.name
+                ))
+            }),
             Self::Tc => tool("tc", "-V"),
             Self::Tcx => (!kernel_has("BPF_TCX_INGRESS")).then(|| "this kernel has no tcx".to_owned()),
             // The flag of test runs came with this one, and is no name in the kernel's types.

@@ -26,6 +26,7 @@
 //! * [`http`]: [`Http`], a client that controls each byte, and [`Request`], [`Response`].
 //! * [`load`]: [`Load`], many connections with random keys, every answer checked.
 //! * [`agent`]: [`Agent`], the binary under test, and [`Routes`], its route file.
+//! * [`kube`]: [`ApiServer`], the real one of Kubernetes, and kubectl.
 //! * [`scene`]: [`Scene`], the usual cast: a client, a baseline, two forks, an agent.
 //! * [`pools`]: real pools of connections, and what happens to them meanwhile.
 //! * [`sim`]: a simulated world in virtual time, over the same decisions.
@@ -40,6 +41,7 @@ pub mod demo;
 pub mod digest;
 pub mod gate;
 pub mod http;
+pub mod kube;
 pub mod lab;
 pub mod load;
 pub mod nginx;
@@ -54,6 +56,7 @@ pub mod wire;
 
 pub use agent::{Agent, Routes};
 pub use http::{Http, HttpError, Request, Response};
+pub use kube::ApiServer;
 pub use lab::{Lab, Pod, Service};
 pub use load::Load;
 pub use nginx::Nginx;

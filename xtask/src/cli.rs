@@ -7,6 +7,7 @@ mod docs;
 mod guest;
 mod install;
 mod kernels;
+mod kubernetes;
 mod libraries;
 mod lint;
 mod packages;
@@ -68,6 +69,7 @@ pub fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Setup => {
             let ready = setup::setup(packages::Scope::All)?;
+            setup::kubernetes();
             // Only lints need it: the rest is ready without.
             if let Err(error) = setup::clippy(&ready.rustc) {
                 shell::say(format_args!("{error:#}"));

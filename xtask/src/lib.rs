@@ -6,6 +6,7 @@
 #[cfg(feature = "cli")]
 pub mod counters;
 pub mod ebpf;
+pub mod kubernetes;
 pub mod libraries;
 pub mod process;
 pub mod toolchain;

@@ -11,7 +11,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    process::Command,
+    process::{Command, Output},
     sync::Arc,
 };
 
@@ -155,6 +155,14 @@ impl Pod {
     /// When it fails: its standard error is in the message.
     pub fn run(&self, command: Command) -> Result<String> {
         tools::run(&self.inner.lab.keeper, Some(&self.inner.netns), command)
+    }
+
+    /// Runs a command in the pod to its end, with this on its standard input; how it ended and what it said.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn attempt(&self, command: Command, input: &str) -> Result<Output> {
+        tools::attempt(&self.inner.lab.keeper, Some(&self.inner.netns), command, Some(input))
     }
 
     /// Runs `curl` in the pod with these arguments, silently but with errors; its standard output.

@@ -3,10 +3,11 @@
 use super::{NETNS_DIR, NODE, keeper::Keeper, netns};
 use anyhow::{Context, Result, bail};
 use std::{
-    io::Write,
+    io::{ErrorKind, Write},
     os::fd::OwnedFd,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
+    thread,
 };
 
 /// Runs a command to its end; its standard output.
@@ -14,20 +15,41 @@ pub(super) fn run(keeper: &Keeper, netns: Option<&OwnedFd>, command: Command) ->
     feed(keeper, netns, command, None)
 }
 
-fn feed(keeper: &Keeper, netns: Option<&OwnedFd>, mut command: Command, input: Option<&str>) -> Result<String> {
+fn feed(keeper: &Keeper, netns: Option<&OwnedFd>, command: Command, input: Option<&str>) -> Result<String> {
     let name = format!("{command:?}");
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = keeper.spawn(command, netns)?;
-    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-        stdin.write_all(input.as_bytes()).with_context(|| format!("{name} does not read"))?;
-    }
-    let output = child.wait_with_output().with_context(|| format!("cannot wait for {name}"))?;
+    let output = attempt(keeper, netns, command, input)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{name} failed ({}): {}{}", output.status, said.trim(), input.unwrap_or_default());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a command to its end, whatever that is. It may end without having read its input.
+pub(super) fn attempt(
+    keeper: &Keeper,
+    netns: Option<&OwnedFd>,
+    mut command: Command,
+    input: Option<&str>,
+) -> Result<Output> {
+    let name = format!("{command:?}");
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = keeper.spawn(command, netns)?;
+    let stdin = child.stdin.take();
+    // What it says is read while it is told: neither side waits for the other.
+    let (told, output) = thread::scope(|scope| {
+        let writer =
+            scope.spawn(|| stdin.zip(input).map_or(Ok(()), |(mut stdin, input)| stdin.write_all(input.as_bytes())));
+        let output = child.wait_with_output();
+        (writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), output)
+    });
+    if let Err(error) = told
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        return Err(error).with_context(|| format!("{name} does not read"));
+    }
+    output.with_context(|| format!("cannot wait for {name}"))
 }
 
 /// Feeds several lines to `ip -batch -`, in the namespace called `name` or in the node's.

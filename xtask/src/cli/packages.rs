@@ -65,10 +65,11 @@ const PACKAGES: &[Package] = &[
     serving("nginx", row("nginx-light", Program("nginx"), All, "the origin of baselines and forks")),
     row("wrk", Program("wrk"), All, "the load of the bench and of tests under load"),
     serving("haproxy", row("haproxy", Program("haproxy"), All, "a pool of connections under test")),
-    row("golang-go", Program("go"), All, "a pool of connections under test: net/http"),
+    row("golang-go", Program("go"), All, "a pool of connections under test: net/http; a newer one builds Kubernetes' programs"),
     row("default-jdk-headless", Program("javac"), All, "a pool of connections under test: HttpClient"),
     row("nodejs", Program("node"), All, "a pool of connections under test: undici"),
     row("npm", Program("npm"), All, "brings undici"),
+    serving("etcd", row("etcd-server", Program("etcd"), All, "where the API server under test keeps its objects")),
     row("python3", Program("python3"), All, "pools of connections under test: requests, aiohttp"),
 ];
 

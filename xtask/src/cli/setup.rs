@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use xtask::toolchain::{Rustc, find_linker, find_rustc};
 
 use super::{
-    apt, install, libraries,
+    apt, install, kubernetes, libraries,
     packages::{self, Scope},
     shell::say,
 };
@@ -66,6 +66,14 @@ pub fn setup(scope: Scope) -> Result<Ready> {
         say(format_args!("{error:#}"));
     }
     Ok(Ready { rustc, linker })
+}
+
+/// Finds or builds the programs of Kubernetes. Few suites need them, and demo and bench do not: they are no part of [`setup`].
+/// Where they cannot be had, it says why, and those suites say what is missing.
+pub fn kubernetes() {
+    if let Err(error) = kubernetes::install() {
+        say(format_args!("{error:#}"));
+    }
 }
 
 /// Finds or installs the lints of the compiler that compiles the kernel programs: another's cannot read its libraries.

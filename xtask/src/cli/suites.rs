@@ -62,6 +62,9 @@ const LAB: &str = "tests";
 /// Real-kernel suites end well before.
 const FILE_LIMIT: u64 = 25;
 
+/// The suites that run a real API server.
+const ON_KUBERNETES: &[&str] = &["apiserver"];
+
 /// All suites: the table's, then each file of `tests/tests`.
 pub fn all() -> Result<Vec<Suite>> {
     let mut suites = NATIVE
@@ -182,6 +185,11 @@ pub fn need_daemon(chosen: &[Suite]) -> bool {
 /// Whether a suite among them needs a binary with another ABI as well.
 pub fn need_successor(chosen: &[Suite]) -> bool {
     chosen.iter().any(|suite| suite.kind == Kind::File && suite.name == "upgrade")
+}
+
+/// Whether a suite among them needs the programs of Kubernetes.
+pub fn need_kubernetes(chosen: &[Suite]) -> bool {
+    chosen.iter().any(|suite| suite.kind == Kind::File && ON_KUBERNETES.contains(&suite.name.as_str()))
 }
 
 #[cfg(test)]

@@ -53,6 +53,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let lab = chosen.iter().any(|suite| suite.root);
     setup::setup(if lab { Scope::All } else { Scope::Build })?;
+    if suites::need_kubernetes(&chosen) {
+        setup::kubernetes();
+    }
     let start = Instant::now();
     let daemon = if suites::need_daemon(&chosen) { Some(build::daemon()?) } else { None };
     let successor = if suites::need_successor(&chosen) { Some(build::successor()?) } else { None };
