@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, ops::RangeInclusive, path::Path, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_saphyr::Spanned;
 use sidetrack_splice::carrier;
 
@@ -22,6 +22,9 @@ struct Raw {
     _api_version: String,
     #[serde(rename = "kind")]
     _kind: String,
+    // As a cluster stores it: the object is one, whatever its labels are.
+    #[serde(rename = "metadata")]
+    _metadata: Option<IgnoredAny>,
     spec: RawSpec,
 }
 
@@ -154,6 +157,14 @@ mod tests {
     #[test]
     fn what_is_not_said_keeps_its_default() {
         assert_eq!(with(" {}"), Ok(Config::default()));
+    }
+
+    #[test]
+    fn an_object_as_a_cluster_stores_it_is_read() {
+        let text = "apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\n\
+            metadata: {name: default, labels: {team: mesh}, generation: 3}\nspec: {parkedIdle: 10s}\n";
+        let expected = Config { parked_idle: Duration::from_secs(10), ..Config::default() };
+        assert_eq!(parse(text), Ok(expected));
     }
 
     #[test]
