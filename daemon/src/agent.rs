@@ -154,6 +154,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
     }
     routing::clear_filter(&maps).context("cannot clear map filter")?;
     let mut programmed = routing::adopt(&maps);
+    let targets = RwLock::new(programmed.targets());
     let shared = Arc::new(Shared {
         pin_dir: options.pin_dir.clone(),
         maps,
@@ -161,7 +162,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
         attached: Attached::new(attacher),
         taking_over: AtomicBool::new(taking_over),
         routed: AtomicBool::new(false),
-        targets: RwLock::default(),
+        targets,
     });
     let first = routes.table.borrow_and_update().clone();
     if let Some(table) = first {

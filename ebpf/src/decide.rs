@@ -7,10 +7,10 @@ use sidetrack_splice::{
         control::Control,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_HTTP, Connection, DIAL_BASELINE, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, FRAMING_LOST,
-            LEG_NONE, LegRef, PHASE_HOLD, PHASE_OPAQUE,
+            CONN_DIVERTED, CONN_HTTP, Connection, DIAL_BASELINE, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, LEG_NONE,
+            LegRef, PHASE_HOLD, PHASE_OPAQUE,
         },
-        route::{ROUTE_FORK, ROUTE_OR_BASELINE},
+        route::{ROUTE_FORK, ROUTE_OR_BASELINE, ServiceAddr},
     },
     conn::{self, At, Facts, Step, WAIT_ALONE_NS, Want},
     http::{
@@ -24,7 +24,7 @@ use crate::{
     atomic,
     count::count,
     legs,
-    maps::{self, CONTROL, DIALS, Out, ROUTES},
+    maps::{self, CONTROL, DIALS, Out, ROUTES, SERVICES},
     scan::WORK,
     skb,
 };
@@ -110,6 +110,12 @@ pub extern "C" fn find_route(service: u32) -> u32 {
     if found == 0 {
         return 0;
     }
+    let Some(out) = maps::out() else { return 0 };
+    let conn = &out.key.conn;
+    let at = ServiceAddr { addr: conn.remote, port: conn.remote_port, pad: 0 };
+    // The connection may be older than the service that has its address.
+    // SAFETY: values of this map are replaced whole.
+    let service = unsafe { SERVICES.get(&at) }.map_or(service, |s| s.id);
     let mut routed = 0;
     let mut i = 0;
     while i < CARRIERS as u32 {
@@ -136,15 +142,11 @@ pub fn unreadable(out: &mut Out, status: u32) -> i64 {
         STATUS_HTTP2 => Reason::OpaqueHttp2,
         STATUS_NOT_HTTP => Reason::OpaqueNotHttp,
         _ => {
-            // The first head of a connection, HTTP, but with a framing that is ambiguous. The baseline answers it;
-            // what comes behind it is nobody's.
+            // The first head of a connection, HTTP, but with a framing that is ambiguous.
             if out.want != WANT_BASELINE {
                 return reset(out, Reason::ResetHeadUnreadable);
             }
-            out.state.request.state = FRAMING_LOST;
-            out.state.flags |= CONN_HTTP;
-            out.step = STEP_STAY;
-            return 1;
+            Reason::OpaqueFraming
         }
     };
     count(reason);
@@ -315,7 +317,9 @@ pub fn read_out(out: &mut Out) -> i64 {
 /// Looks for the agent's answer to a hold: a leg to adopt, or that there is none.
 #[inline(always)]
 fn held(out: &mut Out) -> i64 {
-    if out.state.phase == PHASE_HOLD && out.state.held == out.start {
+    // Of a route that has changed since it was asked, the answer is no answer: an endpoint may have left.
+    let asked = out.state.held_for == Want::number(out.route, out.version);
+    if out.state.phase == PHASE_HOLD && out.state.held == out.start && asked {
         // SAFETY: the agent replaces values whole.
         if let Some(d) = unsafe { DIALS.get(&out.key.conn) } {
             if d.hold == out.state.hold {

@@ -192,6 +192,11 @@ pub extern "C" fn parked(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
         }
         return SHOT;
     }
+    // A keep-alive probe (RFC 9293 3.8.4): it repeats the last number, without a byte.
+    if p.span() == 0 && p.seq == l.snd_nxt.wrapping_sub(1) {
+        count(Reason::ParkedAcked);
+        return turn::acknowledge(skb, l.rcv_nxt, l.snd_nxt);
+    }
     if p.span() == 0 {
         count(Reason::ParkedKept);
         return SHOT;

@@ -120,6 +120,11 @@ pub extern "C" fn syn(skb: *mut __sk_buff) -> i32 {
         let _ = LEGS.remove(conn);
         forget(c, &mut out.key);
     }
+    if out.packet.len != 0 && service.routes == 0 {
+        // What a server takes of it shows in its SYN-ACK alone.
+        count(Reason::OpaqueFastOpen);
+        return PASS;
+    }
     if track(skb, &out.packet, &out.key.conn, service.id, said) {
         count(Reason::Tracked);
         return PASS;

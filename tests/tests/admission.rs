@@ -1,4 +1,4 @@
-//! What the API server takes as a Sandbox or a SidetrackConfig, from whom, and what it says of all else.
+//! What the API server takes as a Sandbox or a `SidetrackConfig`, from whom, and what it says of all else.
 
 use std::{fs, sync::OnceLock, time::Duration};
 

@@ -5,7 +5,7 @@ use rstest::rstest;
 use sidetrack_tests::{
     Agent, Http, HttpError, Load, Request, Scene,
     lab::{BBR, RENO},
-    scene::{KEY, OTHER_KEY, UNKNOWN_KEY, Via},
+    scene::{FAIL_KEY, KEY, OTHER_KEY, UNKNOWN_KEY, Via},
     wait_for,
 };
 use std::time::{Duration, Instant};
@@ -341,4 +341,25 @@ fn a_route_that_falls_back_does_so_while_the_agent_is_dead() -> Result<()> {
     agent.restart()?;
     ensure!(http.exchange(&Request::get("/").key(OTHER_KEY))?.served_by() == "other");
     Ok(())
+}
+
+#[test]
+fn a_successor_whose_table_is_not_valid_goes_on_with_what_is_pinned() -> Result<()> {
+    let Some(scene) = Scene::open("broken-table", BBR)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    let mut open = scene.http()?;
+    open.exchange(&Request::get("/").key(KEY))?;
+    agent.kill9()?;
+    agent.write("kind: nonsense\n")?;
+    agent.restart()?;
+    agent.wait_attached(["client"])?;
+    for http in [&mut open, &mut scene.http()?] {
+        for key in [Some(KEY), None, Some(OTHER_KEY)] {
+            let served = http.exchange(&Request::get("/").maybe_key(key)).with_context(|| agent.explain())?;
+            ensure!(served.served_by() == Scene::owner(key), "{key:?} was served by {}", served.served_by());
+        }
+    }
+    ensure!(matches!(scene.http()?.exchange(&Request::get("/").key(FAIL_KEY)), Err(HttpError::Reset)));
+    scene.isolated()?;
+    agent.no_errors()
 }

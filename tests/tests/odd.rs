@@ -4,13 +4,18 @@
 use anyhow::{Context, Result, bail, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
-    Agent, Http, HttpError, Request, Scene,
+    Agent, Http, HttpError, Origin, Request, Routes, Scene,
     digest::body,
     lab::BBR,
     scene::{KEY, OTHER_KEY, Via},
     wait_for,
 };
-use std::time::Duration;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io::Read as _,
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
 
 /// What came back.
 #[derive(Debug, PartialEq, Eq)]
@@ -428,5 +433,81 @@ fn every_verdict_is_counted() -> Result<()> {
         ensure!(counters.get(name).is_some_and(|&count| count >= least), "{name} of {counters:?}");
     }
     ensure!(counters.contains_key("key_unrouted"), "{counters:?}");
+    agent.no_errors()
+}
+
+/// Nobody knows where the next head begins, and without a key it is nobody's business.
+#[rstest]
+#[case::length_and_coding("Content-Length: 15\r\nTransfer-Encoding: identity")]
+#[case::white_space("Content-Length : 15")]
+#[case::folded("Content-Length:\r\n 15")]
+fn a_first_framing_that_is_not_read_leaves_its_connection_alone(#[case] framing: &str) -> Result<()> {
+    let Some(scene) = Scene::open("framing", BBR)? else { return Ok(()) };
+    let listener = scene.base_pod.listen(9001)?;
+    let at = scene.base_pod.v4_port(9001);
+    let routes = Routes::new().addresses("shop/framing", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
+    let agent = Agent::start(&scene.lab, &routes)?;
+    agent.wait_attached(["client"])?;
+    let mut http = scene.client.http(at)?;
+    let (mut server, _) = listener.accept()?;
+    server.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
+    for part in [head.as_bytes(), b"5\r\nhello\r\n0\r\n\r\n", &Request::get("/next").wire()] {
+        http.send(part)?;
+        let mut got = vec![0; part.len()];
+        server.read_exact(&mut got).with_context(|| agent.explain())?;
+        ensure!(got == part);
+    }
+    ensure!(agent.counter("opaque_framing")? == 1, "{}", agent.explain());
+    // With a key it is somebody's.
+    let mut keyed = scene.client.http(at)?;
+    keyed.send(format!("POST / HTTP/1.1\r\nx-sidetrack-key: {KEY}\r\n{framing}\r\n\r\n").as_bytes())?;
+    ensure!(matches!(keyed.head(), Err(HttpError::Reset)), "{}", agent.explain());
+    ensure!(agent.counter("reset_head_unreadable")? == 1, "{}", agent.explain());
+    agent.no_errors()
+}
+
+/// Connects with the request in the SYN (TCP Fast Open), where the client has a cookie of the server's.
+fn fast_open(scene: &Scene, to: SocketAddr, request: &Request) -> Result<Http> {
+    let (wire, pod) = (request.wire(), &scene.client);
+    let stream = pod.enter(|| -> std::io::Result<TcpStream> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        let sent = socket.send_to_with_flags(&wire, &to.into(), libc::MSG_FASTOPEN)?;
+        assert_eq!(sent, wire.len(), "a request fits");
+        Ok(socket.into())
+    })??;
+    Ok(Http::over(stream)?)
+}
+
+#[test]
+fn fast_open_does_no_harm_whether_its_service_is_forked_or_not() -> Result<()> {
+    let Some(scene) = Scene::open("fast-open", BBR)? else { return Ok(()) };
+    for pod in [&scene.client, &scene.base_pod] {
+        // As client, as server, and as server for those that do not ask for it.
+        pod.sysctl("net/ipv4/tcp_fastopen", "1027")?;
+    }
+    let _base = Origin::start(&scene.base_pod, "base", 9100)?;
+    let at = scene.base_pod.v4_port(9100);
+    let request = Request::get("/bytes/100");
+    let served = |agent: Option<&Agent>, last: &Request, by: &str| -> Result<()> {
+        for _ in 0..3 {
+            let mut http = fast_open(&scene, at, &request)?;
+            http.patience(Duration::from_secs(8))?;
+            let why = || agent.map_or_else(String::new, Agent::explain);
+            http.response(&request).with_context(why)?.verify_bytes("base", 100)?;
+            http.exchange(&request).with_context(why)?.verify_bytes("base", 100)?;
+            http.exchange(last).with_context(why)?.verify_bytes(by, 100)?;
+        }
+        Ok(())
+    };
+    served(None, &request, "base")?;
+    let unforked = Routes::new().addresses("shop/fast", &[at]);
+    let agent = Agent::start(&scene.lab, &unforked)?;
+    agent.wait_attached(["client"])?;
+    let keyed = Request::get("/bytes/100").key(KEY);
+    served(Some(&agent), &keyed, "base")?;
+    ensure!(agent.counter("opaque_fast_open")? > 0, "{}", agent.explain());
+    agent.set_routes(&unforked.fork(KEY, &Scene::endpoints(&scene.fork_pod)))?;
+    served(Some(&agent), &keyed, "fork")?;
     agent.no_errors()
 }

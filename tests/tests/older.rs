@@ -208,3 +208,34 @@ fn what_is_known_of_older_connections_goes_with_them() -> Result<()> {
     wait_for("the records to go", PATIENCE, || (known() == Some(0)).then_some(()))?;
     agent.no_errors()
 }
+
+/// Acknowledgements of keep-alive probes are younger than any answer.
+#[test]
+fn a_pool_that_probes_is_steered_like_any_other() -> Result<()> {
+    let Some(scene) = Scene::open("older-probes", BBR)? else { return Ok(()) };
+    let probes = socket2::TcpKeepalive::new().with_time(Duration::from_secs(1)).with_interval(Duration::from_secs(1));
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        let mut http = scene.http()?;
+        socket2::SockRef::from(http.stream()).set_tcp_keepalive(&probes)?;
+        // Within one tick of the clock that a socket's times are told in.
+        http.exchange(&Request::get("/status/204"))?;
+        all.push(http);
+    }
+    let acknowledged = || {
+        let counters = scene.client.kernel_counters().ok()?;
+        (counters.get("TcpExt:TCPKeepAlive").copied().unwrap_or_default() >= 10).then_some(())
+    };
+    wait_for("each of them to be probed", PATIENCE, acknowledged)?;
+    let agent = scene.agent()?;
+    let followed = || (agent.flows().ok()?["items"].as_array()?.len() == all.len()).then_some(());
+    wait_for("each of them to be followed", PATIENCE, followed)?;
+    // Where the order of request and answer is not to be told, a second of silence tells that nothing is under way.
+    std::thread::sleep(Duration::from_millis(1600));
+    for http in &mut all {
+        served(http, &agent, Some(KEY))?;
+    }
+    ensure!(agent.counter("adopted")? == 10 && agent.counter("opaque_older")? == 0, "{}", agent.explain());
+    scene.isolated()?;
+    agent.no_errors()
+}

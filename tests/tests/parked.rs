@@ -3,12 +3,16 @@
 use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
-    Agent, Http, Request, Scene, TcpFigures,
+    Agent, Http, Request, Routes, Scene, TcpFigures,
     lab::{BBR, RENO},
     scene::{KEY, OTHER_KEY, Via},
     wait_for,
 };
-use std::time::{Duration, Instant};
+use socket2::{SockRef, TcpKeepalive};
+use std::{
+    io::{Read as _, Write as _},
+    time::{Duration, Instant},
+};
 
 /// What is told at once is known within this time.
 const SOON: Duration = Duration::from_secs(2);
@@ -110,5 +114,35 @@ fn what_a_parked_server_ends_is_dialled_again(
         }
     }
     scene.isolated()?;
+    agent.no_errors()
+}
+
+#[test]
+fn a_parked_server_that_probes_is_answered() -> Result<()> {
+    let Some(scene) = Scene::open("parked-probes", BBR)? else { return Ok(()) };
+    let listener = scene.base_pod.listen(9000)?;
+    let at = scene.base_pod.v4_port(9000);
+    let routes = Routes::new().addresses("shop/probes", &[at]).fork(KEY, &Scene::endpoints(&scene.fork_pod));
+    let agent = Agent::start(&scene.lab, &routes)?;
+    agent.wait_attached(["client"])?;
+    let mut http = scene.client.http(at)?;
+    let (mut server, _) = listener.accept()?;
+    // Dead after four seconds without an answer.
+    let second = Duration::from_secs(1);
+    let probes = TcpKeepalive::new().with_time(second).with_interval(second).with_retries(3);
+    SockRef::from(&server).set_tcp_keepalive(&probes)?;
+    let mut answers = |http: &mut Http| -> Result<()> {
+        http.send(&Request::get("/").wire())?;
+        ensure!(server.read(&mut [0; 4096])? > 0);
+        server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        http.response(&Request::get("/")).with_context(|| agent.explain())?;
+        Ok(())
+    };
+    answers(&mut http)?;
+    ensure!(http.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    let acked = agent.counter("parked_acked")?;
+    let answered = || (agent.counter("parked_acked").ok()? >= acked + 6).then_some(());
+    wait_for("six probes to be answered", Duration::from_secs(20), answered).with_context(|| agent.explain())?;
+    answers(&mut http).context("on the leg that was parked")?;
     agent.no_errors()
 }

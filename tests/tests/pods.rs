@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, ensure};
 use sidetrack_tests::{
-    Agent, Http, Load, Origin, Request, Scene,
+    Agent, Http, HttpError, Load, Origin, Request, Scene,
     lab::BBR,
     scene::{KEY, OTHER_KEY, PORT},
     wait_for,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -172,4 +172,51 @@ fn the_same_address_given_to_a_new_pod_is_a_new_pod() -> Result<()> {
     // And as a server behind the service.
     let _origin = Origin::start(&second, "base", PORT)?;
     scene.isolated()
+}
+
+/// The programs are away while its connections may go on: none of them hangs when they come back.
+#[test]
+fn a_pod_that_loses_its_default_route_and_gets_it_back_has_no_connection_that_hangs() -> Result<()> {
+    let Some(scene) = Scene::open("flaps", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let client = &scene.client;
+    client.ip("route add 10.0.0.0/8 via 169.254.1.1 dev eth0")?;
+    for pause in [Duration::from_millis(300), Duration::from_secs(3)] {
+        let (mut plain, mut busy) = (scene.http()?, scene.http()?);
+        let (mut at_fork, mut back) = (scene.http()?, scene.http()?);
+        for (http, keys) in [
+            (&mut plain, &[None][..]),
+            (&mut busy, &[None]),
+            (&mut at_fork, &[Some(KEY)]),
+            (&mut back, &[Some(KEY), None]),
+        ] {
+            for &key in keys {
+                http.exchange(&Request::get("/").maybe_key(key))?;
+            }
+        }
+        client.ip("-6 route del default via fe80::1 dev eth0")?;
+        client.ip("route del default via 169.254.1.1 dev eth0")?;
+        outcome(&agent, "client", "no_default_route")?;
+        let begun = Instant::now();
+        while begun.elapsed() < pause {
+            busy.exchange(&Request::get("/")).context("while the programs are away")?;
+        }
+        client.ip("route add default via 169.254.1.1 dev eth0")?;
+        client.ip("-6 route add default via fe80::1 dev eth0")?;
+        agent.wait_attached(["client"])?;
+        for http in [&mut plain, &mut busy] {
+            for key in [None, Some(KEY)] {
+                let served = http.exchange(&Request::get("/").maybe_key(key)).with_context(|| agent.explain())?;
+                ensure!(served.served_by() == Scene::owner(key), "{key:?} was served by {}", served.served_by());
+            }
+        }
+        // Nobody has translated for these: they have ended, and say so.
+        for http in [&mut at_fork, &mut back] {
+            http.patience(Duration::from_secs(2))?;
+            let outcome = http.exchange(&Request::get("/"));
+            ensure!(matches!(outcome, Err(HttpError::Reset | HttpError::Closed(_))), "{outcome:?}");
+        }
+    }
+    scene.isolated()?;
+    agent.no_errors()
 }

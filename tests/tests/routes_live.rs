@@ -308,3 +308,58 @@ fn the_file_may_be_replaced_as_a_config_map_is() -> Result<()> {
     ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "other");
     Ok(())
 }
+
+#[test]
+fn an_address_that_changes_its_service_takes_its_open_connections_along() -> Result<()> {
+    let Some(scene) = Scene::open("renamed", BBR)? else { return Ok(()) };
+    let (fork, other) = (Scene::endpoints(&scene.fork_pod), Scene::endpoints(&scene.other_pod));
+    let all = scene.service.addresses();
+    let named = |name: &str| Routes::new().addresses(name, &all).fork(KEY, &fork);
+    let agent = Agent::start(&scene.lab, &named("shop/orders"))?;
+    agent.wait_attached(["client"])?;
+    let (mut plain, mut spliced) = (scene.http()?, scene.http()?);
+    plain.exchange(&Request::get("/"))?;
+    spliced.exchange(&Request::get("/").key(KEY))?;
+    let mut asks = |key: Option<&str>, by: &str| -> Result<()> {
+        for http in [&mut plain, &mut spliced, &mut scene.http()?] {
+            let response = http.exchange(&Request::get("/").maybe_key(key)).with_context(|| agent.explain())?;
+            ensure!(response.served_by() == by, "{key:?} was served by {}", response.served_by());
+        }
+        Ok(())
+    };
+    asks(Some(KEY), "fork")?;
+    agent.set_routes(&named("shop/orders-v2"))?;
+    asks(None, "base")?;
+    asks(Some(KEY), "fork")?;
+    // Some of its addresses become another service, with routes of its own.
+    let (v6, v4): (Vec<_>, Vec<_>) = all.iter().partition(|address| address.is_ipv6());
+    let split = Routes::new().addresses("shop/orders-v2", &v6).fork(KEY, &fork);
+    agent.set_routes(&split.addresses("shop/orders-v4", &v4).fork(KEY, &other).fork(OTHER_KEY, &other))?;
+    asks(Some(KEY), "other")?;
+    asks(None, "base")?;
+    asks(Some(OTHER_KEY), "other")?;
+    agent.no_errors()
+}
+
+/// The first SYN of the dial is lost; by its second the endpoint has left.
+#[test]
+fn an_endpoint_that_leaves_while_it_is_dialled_gets_no_request() -> Result<()> {
+    let Some(scene) = Scene::open("left-dialled", BBR)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let mut http = scene.http()?;
+    for _ in 0..20 {
+        // Its client waits no longer than the dial for an acknowledgement.
+        http.exchange(&Request::get("/"))?;
+    }
+    scene.fork_pod.black_hole(PORT)?;
+    let request = Request::get("/bytes/2000").key(KEY);
+    let begun = Instant::now();
+    http.send(&request.wire())?;
+    wait_for("the head to be held", Duration::from_secs(1), || (agent.counter("dial_syn").ok()? > 0).then_some(()))?;
+    std::thread::sleep(Duration::from_millis(850).saturating_sub(begun.elapsed()));
+    agent.set_routes(&scene.routes().fork(KEY, &Scene::endpoints(&scene.other_pod)))?;
+    scene.fork_pod.unfilter()?;
+    http.response(&request).with_context(|| agent.explain())?.verify_bytes("other", 2000)?;
+    ensure!(scene.fork.journal().count() == 0, "the endpoint that has left got a request");
+    agent.no_errors()
+}

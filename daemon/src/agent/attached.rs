@@ -6,10 +6,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use sidetrack_splice::abi::record::NAME_POD;
+use sidetrack_splice::abi::{
+    addr::Tuple,
+    record::{CONN_DIVERTED, NAME_POD},
+};
 use tracing::{info, warn};
 
-use super::{Shared, older};
+use super::{Shared, client, older};
 use crate::{
     bpf::{Attacher, Mode, other::others},
     cold::{IpSocket, PacketSocket, PortBook, Spare},
@@ -139,7 +142,7 @@ impl Attached {
         if let Some(old) = &known
             && old.pod.link.index != pod.link.index
         {
-            self.attacher.detach(id, Some(&old.pod));
+            self.abandon(shared, &old.pod);
         }
         let mode = match self.attacher.attach(&pod) {
             Ok(mode) => mode,
@@ -212,13 +215,32 @@ impl Attached {
         background(move || drop(member));
     }
 
+    /// Leaves an interface whose connections may go on. Those that were diverted cannot without the programs: their clients are told.
+    /// Of the others nothing is known any more once they have.
+    fn abandon(&self, shared: &Shared, pod: &Pod) {
+        let its = |conn: &Tuple| pod.addresses.contains(&conn.local_addr().ip());
+        let known: Vec<_> = shared.maps.connections.walk().filter(|(conn, _)| its(conn)).collect();
+        let (diverted, plain): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|(_, c)| c.now.flags & CONN_DIVERTED != 0);
+        // While the programs are there: the owner's backend hears of it in its own numbers.
+        for (conn, _) in diverted {
+            if let Err(error) = client::abort(shared, &conn) {
+                warn!(%conn, "a connection that was steered cannot be reset, and hangs: {error}");
+            }
+        }
+        self.attacher.detach(pod.id(), Some(pod));
+        for (conn, _) in plain {
+            _ = shared.maps.connections.remove(&conn);
+        }
+    }
+
     fn odd(&self, shared: &Shared, id: Option<NetnsId>, path: &std::path::Path, outcome: &Outcome) {
         warn!(netns = %path.display(), "not attached: {outcome}");
         let key = match id {
             Some(id) => {
                 let known = self.lock().by_id.get(&id).cloned();
                 if let Some(member) = known {
-                    self.attacher.detach(id, Some(&member.pod));
+                    self.abandon(shared, &member.pod);
                     self.leave(shared, id);
                 }
                 PodKey::netns(id.ino)

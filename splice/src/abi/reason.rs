@@ -285,6 +285,13 @@ reasons! {
     /// Counted by the agent: an exchange with an endpoint that has left its route was not over in time (`endpointGrace`): reset.
     ResetEndpointLeft = "reset_endpoint_left": Refused
         "A download or stream of an endpoint that was taken from its route. Raise `endpointGrace` where such exchanges take longer.",
+    /// The first head of a connection is HTTP without a key, and its framing is one that servers read differently: where the next
+    /// head begins nobody knows. The baseline gets it, and all that follows.
+    OpaqueFraming = "opaque_framing": Unsteered
+        "Look at what the client sends: two lengths, a length beside chunks, white space before a colon.",
+    /// A SYN brought payload (TCP Fast Open) to a service that nobody has forked: the connection is not followed.
+    OpaqueFastOpen = "opaque_fast_open": Unsteered
+        "Nothing: while a service is forked the option is taken from SYNs, and such clients do without.",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

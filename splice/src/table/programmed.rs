@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Op, Text};
+use super::{OnUnreachable, Op, Recorded, Target, Targets, Text, To};
 use crate::abi::{
     record::{NAME_ROUTE, NAME_SERVICE, NameKey},
-    route::{Route, RouteKey, Service, ServiceAddr},
+    route::{ROUTE_OR_BASELINE, Route, RouteKey, Service, ServiceAddr},
 };
 
 /// The contents of the maps `services` and `routes`, and of `names` as far as services and routes go.
@@ -67,6 +67,30 @@ impl Programmed {
     /// Map `names`, services and routes.
     pub fn names(&self) -> impl Iterator<Item = (&NameKey, &Text)> {
         self.names.iter()
+    }
+
+    /// Where the routes that stand in the maps lead, as far as map `names` says: of a long list of endpoints the first ones.
+    #[must_use]
+    pub fn targets(&self) -> Targets {
+        let target = |(key, route): (&RouteKey, &Route)| {
+            let Text::Route { key: sandbox, to } = self.names.get(&name_key(NAME_ROUTE, route.id))? else {
+                return None;
+            };
+            let service = match self.names.get(&name_key(NAME_SERVICE, key.service)) {
+                Some(Text::Service(name)) => name.clone(),
+                _ => String::new(),
+            };
+            let on_unreachable = match route.flags & ROUTE_OR_BASELINE {
+                0 => OnUnreachable::Fail,
+                _ => OnUnreachable::Baseline,
+            };
+            let to = match to.clone() {
+                Recorded::Fork { endpoints, .. } => To::Fork { endpoints, on_unreachable },
+                Recorded::Fail { reason } => To::Fail { reason },
+            };
+            Some((route.id, Target { version: route.version, service, key: sandbox.clone(), to }))
+        };
+        Targets { by_id: self.routes.iter().filter_map(target).collect() }
     }
 
     /// The steps that let go of names of services which the table does not have any more and no connection was opened

@@ -30,9 +30,15 @@ const ESTABLISHED: u32 = 1;
 const UNSENT: usize = 60;
 const ATTRIBUTES: usize = 72;
 
+/// `idiag_timer`, and its word for a socket that waits to probe (`SO_KEEPALIVE`).
+const TIMER: usize = 2;
+const KEEP_ALIVE: u8 = 2;
+
 /// How long a socket must have been silent before silence says something. A client that has got `100 Continue` sends its body at once;
 /// that it has not tells that the last response was none.
 const QUIET_MS: u32 = 200;
+/// The same where the order of what was last sent and got is not to be told.
+const QUIET_TIE_MS: u32 = 1000;
 
 /// What a client's socket shows of the exchange that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +104,8 @@ fn client(answer: &[u8]) -> Option<Client> {
     let unsent = u32_at(answer, UNSENT)?;
     let layered = attribute(answer, ULP).is_some_and(|nested| !nested.is_empty());
     let (said, heard) = said(info)?;
-    Some(Client { local, remote, said, heard, exchange: exchange(info, unsent)?, layered })
+    let probes = *answer.get(TIMER)? == KEEP_ALIVE;
+    Some(Client { local, remote, said, heard, exchange: exchange(info, unsent, probes)?, layered })
 }
 
 /// What both SYNs said.
@@ -119,18 +126,20 @@ fn said(info: &[u8]) -> Option<(Said, Said)> {
     ))
 }
 
-fn exchange(info: &[u8], unsent: u32) -> Option<Exchange> {
+/// `probes`: the socket sends keep-alive probes, whose acknowledgements count as the last one.
+fn exchange(info: &[u8], unsent: u32, probes: bool) -> Option<Exchange> {
     let (unacked, sent_ago, got_ago, acked_ago) =
         (u32_at(info, 24)?, u32_at(info, 44)?, u32_at(info, 52)?, u32_at(info, 56)?);
     let (got, sent) = (u32_at(info, 152)?, u32_at(info, 156)?);
+    let tie = got_ago == sent_ago;
     Some(if unsent != 0 || unacked != 0 {
         Exchange::Some
     } else if sent == 0 && got == 0 {
         Exchange::None
-    } else if sent == 0 || got == 0 || got_ago > sent_ago || got_ago == sent_ago && acked_ago < got_ago {
+    } else if sent == 0 || got == 0 || got_ago > sent_ago || tie && !probes && acked_ago < got_ago {
         // Within one tick of the clock: what was acknowledged later was sent later.
         Exchange::Some
-    } else if got_ago < QUIET_MS {
+    } else if got_ago < if tie && probes { QUIET_TIE_MS } else { QUIET_MS } {
         Exchange::Young
     } else {
         Exchange::None
@@ -192,7 +201,22 @@ mod tests {
     #[test]
     fn what_is_too_short_is_no_client() {
         assert_eq!(client(&[0; ATTRIBUTES]), None);
-        assert_eq!(exchange(&[0; 100], 0), None);
-        assert_eq!(exchange(&[0; 160], 1), Some(Exchange::Some), "not acknowledged");
+        assert_eq!(exchange(&[0; 100], 0, false), None);
+        assert_eq!(exchange(&[0; 160], 1, false), Some(Exchange::Some), "not acknowledged");
+    }
+
+    #[test]
+    fn an_acknowledged_probe_is_no_request() {
+        let shown = |ago: u32, acked_ago: u32, probes| {
+            let mut info = [0; 160];
+            for (at, number) in [(44, ago), (52, ago), (56, acked_ago), (152, 1), (156, 1)] {
+                info[at..at + 4].copy_from_slice(&u32::to_ne_bytes(number));
+            }
+            exchange(&info, 0, probes)
+        };
+        assert_eq!(shown(5000, 5000, false), Some(Exchange::None));
+        assert_eq!(shown(5000, 10, false), Some(Exchange::Some), "what was sent was acknowledged behind what was got");
+        assert_eq!(shown(5000, 10, true), Some(Exchange::None), "or a probe was");
+        assert_eq!(shown(300, 10, true), Some(Exchange::Young), "in case it was not");
     }
 }

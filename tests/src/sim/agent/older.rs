@@ -94,13 +94,10 @@ impl World {
             if maps.legs.contains_key(&conn) || maps.handshakes.contains_key(&conn) {
                 continue;
             }
-            if !maps.connections.contains_key(&conn) {
-                let Some(Socket { said, heard, .. }) = self.sockets.0.get(&conn).copied() else { continue };
-                let ends = Ends { client: said, server: heard, ifindex: 0 };
-                let made = record::of(&conn, ends, service, self.kernel.now);
-                maps.connections.insert(conn, made);
-                self.book.note(self.now, || format!("{conn} is followed"));
-            }
+            let Some(Socket { said, heard, .. }) = self.sockets.0.get(&conn).copied() else { continue };
+            let ends = Ends { client: said, server: heard, ifindex: 0 };
+            let now = self.kernel.now;
+            maps.connections.entry(conn).or_insert_with(|| record::of(&conn, ends, service, now));
             let shown = maps.connections.get(&conn).filter(|c| record::shows_nothing(c)).map(|c| c.isn);
             let Some(hold) = shown else { continue };
             match self.exchange(&conn, unsent) {

@@ -6,10 +6,10 @@ use sidetrack_splice::{
         config::CARRIERS,
         reason::Reason,
         record::{
-            CONN_DIVERTED, CONN_HTTP, DIAL_BASELINE, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, FRAMING_LOST, LEG_NONE,
-            LegRef, PHASE_HOLD, PHASE_OPAQUE,
+            CONN_DIVERTED, CONN_HTTP, DIAL_BASELINE, DIAL_FAILED, DIAL_READY, FRAMING_HEAD, LEG_NONE, LegRef,
+            PHASE_HOLD, PHASE_OPAQUE,
         },
-        route::{ROUTE_FORK, ROUTE_OR_BASELINE},
+        route::{ROUTE_FORK, ROUTE_OR_BASELINE, ServiceAddr},
     },
     conn::{self, At, Facts, WAIT_ALONE_NS},
     http::{
@@ -45,10 +45,12 @@ impl Kernel {
         if found == 0 {
             return;
         }
+        let at = ServiceAddr { addr: self.out.conn.remote, port: self.out.conn.remote_port, pad: 0 };
+        let service = self.maps.services.get(&at).map_or(self.out.service, |s| s.id);
         let mut routed = 0;
         for i in (0..CARRIERS).filter(|i| found >> i & 1 != 0) {
             let key = &mut self.work.found.keys[i];
-            key.service = self.out.service;
+            key.service = service;
             let Some(r) = self.maps.routes.get(key) else { continue };
             if routed == 0 {
                 self.out.want = if r.kind == ROUTE_FORK { Want::Fork } else { Want::Fail };
@@ -77,10 +79,7 @@ impl Kernel {
                 if self.out.want != Want::Baseline {
                     return self.refuse(Reason::ResetHeadUnreadable);
                 }
-                self.out.state.request.state = FRAMING_LOST;
-                self.out.state.flags |= CONN_HTTP;
-                self.out.step = Step::Stay;
-                return false;
+                Reason::OpaqueFraming
             }
         };
         self.count(reason);
@@ -209,7 +208,8 @@ impl Kernel {
     /// Looks for the agent's answer to a hold.
     fn held(&mut self) {
         let out = &mut self.out;
-        if out.state.phase != PHASE_HOLD || out.state.held != out.start {
+        let asked = out.state.held_for == conn::Want::number(out.route, out.version);
+        if out.state.phase != PHASE_HOLD || out.state.held != out.start || !asked {
             return;
         }
         let Some(d) = self.maps.dials.get(&out.conn).filter(|d| d.hold == out.state.hold) else { return };

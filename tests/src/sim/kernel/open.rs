@@ -68,6 +68,10 @@ impl Kernel {
             self.maps.legs.remove(&conn);
             self.forget_known(conn);
         }
+        if p.len != 0 && service.routes == 0 {
+            self.count(Reason::OpaqueFastOpen);
+            return Verdict::Pass;
+        }
         let now = self.now;
         let mut c = Connection { opened: now, service: service.id, isn: p.seq, client: said, ..Connection::default() };
         c.now.phase = PHASE_WATCH;
