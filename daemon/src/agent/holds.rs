@@ -153,7 +153,7 @@ impl Holds {
             // The hold was over before this frame got here.
             _ => {
                 drop(open);
-                send(member, &frame);
+                self.again(event, member, frame);
             }
         }
     }
@@ -296,8 +296,8 @@ impl Holds {
             }
             Err(LegError::Outdated(why)) => {
                 debug!(conn = %event.conn, "no leg is made: {why}");
-                // Read again: what it needs is something else by now.
-                if !self.retry(event, member) {
+                // Read again: what it needs is something else by now, or as soon as the new table has come to its route.
+                if !self.goes_on(event, member, begun + self.shared.config.dial_timeout).await {
                     warn!(conn = %event.conn, "no leg: {why}, and its request was not read otherwise; the client is reset");
                     self.refuse(event, member, LegError::Outdated(why).reason());
                 }

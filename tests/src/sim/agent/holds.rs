@@ -63,7 +63,7 @@ impl World {
             }
             EVENT_MORE => match self.agent.holds.get_mut(&event.conn) {
                 Some(hold) if hold.is_of(event) => hold.behind.push(frame),
-                _ => self.egress(frame, MARK_REPLAY),
+                _ => self.again(event, frame),
             },
             _ => self.begin(event, frame),
         }
@@ -183,10 +183,7 @@ impl World {
             }
             Err(_) if !self.waits(&event) => {}
             Err(NoLeg::Outdated) => {
-                if !self.retry(&event) {
-                    self.refuse(&event, Reason::ResetUnreachable);
-                }
-                self.finish(&event);
+                self.adopt(event, None, begun + DIAL_TIMEOUT, PAUSE);
             }
             Err(NoLeg::Refused(_)) if instead_of == 0 && self.or_baseline(&event) => self.instead(event, stamp),
             Err(NoLeg::Refused(reason)) => self.refuse(&event, reason),
