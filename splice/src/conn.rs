@@ -205,6 +205,12 @@ impl ConnState {
         matches!(self.phase, PHASE_HOLD | PHASE_SWITCH) && self.hold == hold
     }
 
+    /// The same for whoever has read its event, which is handed over before the record says so.
+    #[must_use]
+    pub const fn awaits(&self, hold: u32) -> bool {
+        self.holds(hold) || self.hold == hold.wrapping_sub(1)
+    }
+
     /// A held head goes on, or the hold becomes another. [`CONN_PENDING`] stays: what came behind it is with the agent yet.
     #[inline(always)]
     pub fn release(&mut self) {

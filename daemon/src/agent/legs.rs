@@ -179,7 +179,7 @@ pub(super) async fn make(
     let prefix = prefix(shared, event)?;
     let prefix_len = prefix.len() as u32;
     // While the head is held, what was read is its beginning. Later it may be another head's, which is nothing to this fork.
-    let held = maps.connections.find(&event.conn).is_some_and(|c| c.isn == conn.isn && c.now.holds(event.hold));
+    let held = maps.connections.find(&event.conn).is_some_and(|c| c.isn == conn.isn && c.now.awaits(event.hold));
     if !held {
         return Err(Outdated::GoneOn.into());
     }

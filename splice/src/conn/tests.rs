@@ -332,3 +332,16 @@ fn a_leg_serves_the_connection_that_it_was_made_for_and_no_other() {
         assert!(!leg.serves(&other, 7), "{other}");
     }
 }
+
+#[test]
+fn the_event_of_a_hold_may_be_read_before_its_record() {
+    let before = ConnState { hold: 41, ..watching(1000) };
+    assert!(before.awaits(42) && !before.holds(42), "it is not written yet");
+    let mut held = before;
+    assert!(held.hold(Held { start: 1000, slot: 1, wants: 7, acked: 0 }, 5));
+    assert!(held.awaits(42) && held.holds(42));
+    held.release();
+    assert!(!held.awaits(42) && !held.holds(42), "it has gone on");
+    let later = ConnState { hold: 43, ..held };
+    assert!(!later.awaits(42));
+}

@@ -81,7 +81,7 @@ impl World {
     fn begin_dial(&mut self, event: Event, stamp: Option<u32>, instead_of: u32) -> Result<(), NoLeg> {
         let refused = NoLeg::Refused(Reason::ResetUnreachable);
         let c = *self.kernel.maps.connections.get(&event.conn).ok_or(NoLeg::Outdated)?;
-        if untaken::over(&c).is_some() || !c.now.holds(event.hold) {
+        if untaken::over(&c).is_some() || !c.now.awaits(event.hold) {
             return Err(NoLeg::Outdated);
         }
         let target = self.target(&event)?;
