@@ -193,15 +193,12 @@ pub extern "C" fn parked(skb: *mut __sk_buff, l: *mut Leg) -> i32 {
         return SHOT;
     }
     // A keep-alive probe (RFC 9293 3.8.4): it repeats the last number, without a byte.
-    if p.span() == 0 && p.seq == l.snd_nxt.wrapping_sub(1) {
-        count(Reason::ParkedAcked);
-        return turn::acknowledge(skb, l.rcv_nxt, l.snd_nxt);
-    }
-    if p.span() == 0 {
+    let probe = p.seq == l.snd_nxt.wrapping_sub(1);
+    if p.span() == 0 && !probe {
         count(Reason::ParkedKept);
         return SHOT;
     }
-    // Only what the client has acknowledged already may be acknowledged for it; and only what takes sequence numbers,
+    // Only what the client has acknowledged already may be acknowledged for it; and only what takes sequence numbers, or probes,
     // or two sides that each answer the other's acks would never end.
     let end = p.seq.wrapping_add(p.span());
     if l.snd_nxt.wrapping_sub(end) as i32 >= 0 {

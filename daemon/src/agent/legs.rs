@@ -170,17 +170,18 @@ pub(super) async fn make(
     stamp: Option<u32>,
 ) -> Result<Made, LegError> {
     let maps = &shared.maps;
+    // Read before the record: while that holds this head, what was read is its beginning. Later it may be another head's, which is
+    // nothing to this fork.
+    let prefix = prefix(shared, event);
     let conn = maps.connections.find(&event.conn).ok_or(Outdated::Forgotten)?;
     if let Some(over) = untaken::over(&conn) {
         return Err(Outdated::from(over).into());
     }
     let (backend, service, key) = target(shared, member, event)?;
     let (client, server_wscale) = agreed(&conn);
-    let prefix = prefix(shared, event)?;
+    let prefix = prefix?;
     let prefix_len = prefix.len() as u32;
-    // While the head is held, what was read is its beginning. Later it may be another head's, which is nothing to this fork.
-    let held = maps.connections.find(&event.conn).is_some_and(|c| c.isn == conn.isn && c.now.awaits(event.hold));
-    if !held {
+    if !conn.now.awaits(event.hold) {
         return Err(Outdated::GoneOn.into());
     }
     maps.filter.add(backend).map_err(|error| LegError::Refused(format!("map filter takes no address: {error}")))?;

@@ -33,6 +33,7 @@ use sidetrack_splice::{
     window::Window,
 };
 
+pub use self::open::said;
 pub use self::packet::{ETHERTYPE_V4, ETHERTYPE_V6, options};
 
 /// What becomes of a packet.

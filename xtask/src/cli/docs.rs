@@ -7,13 +7,10 @@ use xtask::{counters, root};
 
 use super::shell;
 
-/// Where the definitions of the objects lie.
-const DEFINITIONS: &str = "deploy/crd";
-
 /// Writes it, where it differs. The suites `docs` and `objects` fail while it does.
 pub fn run() -> Result<()> {
     let write = ["--quiet", "--locked", "--package", "sidetrack-objects", "--"];
-    shell::run(shell::cargo("run").args(write).arg(root().join(DEFINITIONS)))?;
+    shell::run(shell::cargo("run").args(write).arg(root()))?;
     let (path, text) = (root().join(counters::PATH), counters::document());
     if fs::read_to_string(&path).is_ok_and(|stands| stands == text) {
         shell::say(format_args!("{} is as the code has it", counters::PATH));

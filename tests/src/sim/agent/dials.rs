@@ -121,8 +121,7 @@ impl World {
             return;
         }
         let Some(it) = self.agent.dialing.iter_mut().find(|it| it.tuple == *tuple) else { return };
-        let syn = kernel::options(frame, p, 0, 0).syn;
-        let said = Said { mss: syn.mss, options: syn.options, wscale: syn.wscale };
+        let said = kernel::said(&kernel::options(frame, p, 0, 0));
         *(if p.flags & flag::ACK == 0 { &mut it.syn } else { &mut it.syn_ack }) = said;
     }
 

@@ -57,7 +57,7 @@ impl Sockets {
             return;
         }
         if p.flags & flag::SYN != 0 {
-            self.0.insert(*conn, Socket { said: said(frame, &p), ..Socket::default() });
+            self.0.insert(*conn, Socket { said: kernel::said(&kernel::options(frame, &p, 0, 0)), ..Socket::default() });
         } else if let Some(socket) = self.0.get_mut(conn).filter(|_| p.len != 0) {
             socket.sent = Some(now);
         }
@@ -69,18 +69,13 @@ impl Sockets {
         let Some(socket) = self.0.get_mut(conn).filter(|_| packet::parse(frame, &mut p)) else { return };
         let end = p.seq.wrapping_add(p.span());
         if p.flags & flag::SYN != 0 {
-            socket.heard = said(frame, &p);
+            socket.heard = kernel::said(&kernel::options(frame, &p, 0, 0));
             socket.most = end;
         } else if p.len != 0 && end.wrapping_sub(socket.most).cast_signed() > 0 {
             socket.got = Some(now);
             socket.most = end;
         }
     }
-}
-
-fn said(frame: &mut [u8], p: &Packet) -> Said {
-    let syn = kernel::options(frame, p, 0, 0).syn;
-    Said { mss: syn.mss, options: syn.options, wscale: syn.wscale }
 }
 
 impl World {

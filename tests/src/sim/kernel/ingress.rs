@@ -137,10 +137,8 @@ impl Kernel {
     fn parked(&mut self, frame: &mut Vec<u8>, leg: &Leg) -> Verdict {
         let (p, tuple) = (self.incoming.packet, self.incoming.leg);
         let closes = p.flags & (flag::FIN | flag::RST) != 0;
-        if !closes && p.span() == 0 && p.seq == leg.snd_nxt.wrapping_sub(1) {
-            return self.acknowledge(frame, leg.rcv_nxt, leg.snd_nxt);
-        }
-        if !closes && p.span() == 0 {
+        let probe = p.seq == leg.snd_nxt.wrapping_sub(1);
+        if !closes && p.span() == 0 && !probe {
             self.count(Reason::ParkedKept);
             return Verdict::Shot;
         }

@@ -14,6 +14,7 @@ use sidetrack_splice::{
 use super::{INWARD, Kernel, OUTWARD, Verdict, packet};
 
 /// What a SYN or a SYN-ACK says.
+#[must_use]
 pub fn said(walk: &OptionWalk) -> Said {
     Said { mss: walk.syn.mss, options: walk.syn.options, wscale: walk.syn.wscale }
 }
