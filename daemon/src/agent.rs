@@ -143,8 +143,12 @@ async fn work(options: Options) -> anyhow::Result<()> {
         .set(0, Wire(options.config.carriers), 0)
         .context("cannot write map config")?;
     let before = bpf::other::others(&options.pin_dir);
-    let taking_over = drain::takes_new(&bpf::other::controls(&options.pin_dir));
-    beat(&maps, Some(u32::from(taking_over)))?;
+    let taking_over = {
+        let _lock = drain::handover(&options.pin_dir);
+        let taking_over = drain::takes_new(&bpf::other::controls(&options.pin_dir));
+        beat(&maps, Some(u32::from(taking_over)))?;
+        taking_over
+    };
 
     let stop = CancellationToken::new();
     let mut routes = RouteSource::File(options.routes.clone()).start(stop.clone())?;

@@ -3,19 +3,23 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use sidetrack_splice::abi::{ABI, addr::Tuple, control::Control};
+use sidetrack_splice::abi::{
+    ABI,
+    addr::Tuple,
+    control::{Control, DEAD_AFTER_NS},
+};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::{Shared, client, older};
 use crate::{
     bpf::{
-        self,
+        self, Lock,
         other::{Other, controls, others},
     },
     pods::{Ends, Exchange, clients},
@@ -26,17 +30,28 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether all pods are attached.
 const SOON: Duration = Duration::from_millis(20);
+/// After what time without a beat an agent is dead.
+const DEAD_AFTER: Duration = Duration::from_nanos(DEAD_AFTER_NS);
+/// How long another ABI's agent may take to say that it takes new connections over.
+const HANDOVER: Duration = Duration::from_millis(200);
 /// How long, behind the deadline, a request that is under way on a connection that was never diverted is waited for.
 const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// Takes new connections over from them, when this version's own programs are attached everywhere, and follows them to their end. What
-/// appears later is a successor's.
+/// appears later is a successor's, and what lives and has a greater number goes before: two that begin at one moment agree on that.
 pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs: Vec<PathBuf>) {
-    while !before.is_empty() && !shared.attached.listed() {
+    let began = Instant::now();
+    let greater = || greater_lives(&controls(&shared.pin_dir), state::now());
+    // One that has just ended looks alive until its heart has not beaten for some time.
+    while !before.is_empty() && (!shared.attached.listed() || (greater() && began.elapsed() < DEAD_AFTER)) {
         sleep(SOON).await;
     }
     if !before.is_empty() {
-        take_over(&shared, &before);
+        if greater() {
+            shared.taking_over.store(false, Ordering::Relaxed);
+        } else {
+            take_over(&shared, &before);
+        }
     }
     let mut began = Instant::now();
     let mut tick = interval(EVERY);
@@ -68,15 +83,26 @@ pub(super) fn takes_new(others: &[Control]) -> bool {
     others.iter().any(|other| other.draining == 0)
 }
 
-/// Whether nobody takes new connections on after this version was told not to: its successor is gone, or each of two that began at one
-/// moment has told the other. Then the live one of the greatest number does.
+/// Whether an agent of a greater number lives.
+fn greater_lives(others: &[Control], now: u64) -> bool {
+    others.iter().any(|other| other.abi > ABI && !Control::dead(other.heartbeat, now))
+}
+
+/// Whether nobody takes new connections on after this version was told not to, because its successor is gone: then the live one of the
+/// greatest number does.
 fn orphaned(others: &[Control], now: u64) -> bool {
-    let greater = |other: &Control| other.abi > ABI && !Control::dead(other.heartbeat, now);
-    !takes_new(others) && !others.iter().any(greater)
+    !takes_new(others) && !greater_lives(others, now)
+}
+
+/// What is held while it is said who takes new connections on. Without it nothing is lost but that exactly one does at any moment.
+pub(super) fn handover(pin_dir: &Path) -> Option<Lock> {
+    let lock = Lock::handover(pin_dir, HANDOVER);
+    lock.inspect_err(|error| warn!("the pin directory cannot be locked: {error}")).ok().flatten()
 }
 
 /// From here on their programs take no new connection on, and this version's do.
 fn take_over(shared: &Arc<Shared>, before: &[Other]) {
+    let lock = handover(&shared.pin_dir);
     for other in before {
         match other.drain() {
             Ok(()) => info!(abi = other.abi, "the records of another ABI take no new connection on"),
@@ -87,15 +113,25 @@ fn take_over(shared: &Arc<Shared>, before: &[Other]) {
     if let Err(error) = super::beat(&shared.maps, Some(0)) {
         warn!("{error:#}");
     }
+    drop(lock);
     // What began between the two, and what nobody follows.
     older::adopt_everywhere(shared, &older::services(shared));
 }
 
-/// Takes one look. Returns whether the records were removed.
-fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBuf]) -> bool {
+/// An agent that does not know the word has written over it: it is said again, unless this version has been superseded.
+fn say_again(shared: &Shared, other: &Other) {
+    let _lock = handover(&shared.pin_dir);
+    if shared.superseded() {
+        return;
+    }
     if let Err(error) = other.drain() {
         warn!(abi = other.abi, "the records of another ABI cannot be drained: {error}");
     }
+}
+
+/// Takes one look. Returns whether the records were removed.
+fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBuf]) -> bool {
+    say_again(shared, other);
     let (connections, diverted) = match (other.connections(), other.diverted()) {
         (Ok(connections), Ok(diverted)) => (connections, diverted),
         (Err(error), _) | (_, Err(error)) if age < shared.config.drain_timeout => {
@@ -164,8 +200,6 @@ fn under_way(shared: &Shared, conn: &Tuple) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use sidetrack_splice::abi::control::DEAD_AFTER_NS;
-
     use super::*;
 
     #[test]

@@ -4,6 +4,8 @@ use std::{
     fs, io,
     os::{fd::OwnedFd, unix::fs::MetadataExt as _},
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -42,6 +44,22 @@ impl Lock {
             if fs::metadata(dir).is_ok_and(|now| now.ino() == inode) {
                 return Ok(Self { _held: held });
             }
+        }
+    }
+
+    /// Held while one ABI takes new connections over from another: of two that begin at one moment, the later one finds what the earlier one
+    /// has said, and exactly one goes on. An agent that was stopped in the middle of it is waited for no longer than `patience`.
+    pub fn handover(pin_dir: &Path, patience: Duration) -> io::Result<Option<Self>> {
+        let mut file = OwnedFd::from(fs::File::open(pin_dir)?);
+        let deadline = Instant::now() + patience;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) => return Ok(Some(Self { _held: held })),
+                Err((again, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = again,
+                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+                Err((_, errno)) => return Err(errno.into()),
+            }
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
