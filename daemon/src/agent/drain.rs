@@ -167,6 +167,11 @@ fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBu
     if shared.superseded() {
         return false;
     }
+    // One of a smaller number ends when its records are gone. One of a greater number that begins meanwhile takes over.
+    let lock = Lock::now(&other.dir);
+    if other.abi > ABI && !matches!(lock, Ok(Some(_))) {
+        return false;
+    }
     match bpf::purge::version(&other.dir, other.abi, netns_dirs) {
         Ok(removed) => info!(abi = other.abi, links = removed.links, "the records of another ABI are removed"),
         Err(error) => {

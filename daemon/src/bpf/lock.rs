@@ -63,17 +63,22 @@ impl Lock {
         }
     }
 
+    /// Takes the lock of one version's records, if no agent works with them or begins to. `None`: one does.
+    pub fn now(dir: &Path) -> io::Result<Option<Self>> {
+        match Flock::lock(OwnedFd::from(fs::File::open(dir)?), FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(Self { _held: held })),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+
     /// Takes the locks of all versions below a pin directory, if no agent works with any. `None`: one does.
     pub fn all(pin_dir: &Path) -> io::Result<Option<Vec<Self>>> {
         let mut all = Vec::new();
         // Where nothing is pinned there is nothing to lock.
         for version in pins::versions(pin_dir).unwrap_or_default() {
-            let dir = fs::File::open(pins::directory(pin_dir, version.abi))?;
-            match Flock::lock(OwnedFd::from(dir), FlockArg::LockExclusiveNonblock) {
-                Ok(held) => all.push(Self { _held: held }),
-                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-                Err((_, errno)) => return Err(errno.into()),
-            }
+            let Some(lock) = Self::now(&pins::directory(pin_dir, version.abi))? else { return Ok(None) };
+            all.push(lock);
         }
         Ok(Some(all))
     }

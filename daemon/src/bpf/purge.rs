@@ -21,7 +21,7 @@ pub struct Purged {
 
 /// Removes what any version has pinned below `pin_dir`, and filters in the namespaces of `netns_dirs`, with the clsact qdiscs
 /// that were made for them and have nothing else on them. The
-/// caller makes sure that no agent works with them: see [`super::Lock::now`].
+/// caller makes sure that no agent works with them: see [`super::Lock::all`].
 pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
     let mut purged = Purged::default();
     let versions = pins::versions(pin_dir).unwrap_or_default();
