@@ -33,7 +33,7 @@ fn lines(flows: &Flows, below: impl Fn(&mut Table, &Flow)) -> String {
     for flow in &flows.items {
         table.add_row([
             Cell::new(client(flow)),
-            Cell::new(format!("{} ({})", flow.service, flow.service_address)),
+            Cell::new(format!("{} ({})", output::plain(&flow.service), flow.service_address)),
             backend(flow.owner, flow.owner_address),
             key(flow.key.as_deref()),
             phase(flow),
@@ -61,7 +61,7 @@ fn leg_row(flow: &Flow, leg: &LegItem) -> [Cell; 9] {
     };
     [
         cell(format!("  leg {}", leg.local), Tone::Faint),
-        cell(&flow.service, Tone::Faint),
+        cell(output::plain(&flow.service), Tone::Faint),
         backend(leg.kind, leg.backend),
         key(leg.key.as_deref()),
         cell(leg.state, tone),
@@ -74,7 +74,7 @@ fn leg_row(flow: &Flow, leg: &LegItem) -> [Cell; 9] {
 
 fn client(flow: &Flow) -> String {
     match &flow.client_pod {
-        Some(pod) => format!("{pod} ({})", flow.client),
+        Some(pod) => format!("{} ({})", output::plain(pod), flow.client),
         None => flow.client.to_string(),
     }
 }
@@ -88,7 +88,7 @@ fn backend(kind: &str, address: SocketAddr) -> Cell {
 }
 
 fn key(key: Option<&str>) -> Cell {
-    key.map_or_else(|| cell("-", Tone::Faint), |key| cell(key, Tone::Ours))
+    key.map_or_else(|| cell("-", Tone::Faint), |key| cell(output::plain(key), Tone::Ours))
 }
 
 fn phase(flow: &Flow) -> Cell {

@@ -38,6 +38,19 @@ impl Output {
     }
 }
 
+/// A text from outside (a namespace's name, a filter's, a key) for a table: what a terminal would obey, or not show, as its code. JSON
+/// has its own rule for that.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\'' | '"' | '\\' => plain.push(c),
+            c => plain.extend(c.escape_debug()),
+        }
+    }
+    plain
+}
+
 /// A table without lines, its head in capitals. Columns of numbers, whose names begin with `>`, end under each other.
 pub(super) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
@@ -92,4 +105,17 @@ pub(super) fn grouped(n: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown_as_its_code_and_all_else_stays() {
+        assert_eq!(plain("shop/Bücher-Ελλάς \"a\\b'"), "shop/Bücher-Ελλάς \"a\\b'");
+        // a colour, a title, the C1 form of the same, a line's end, and text that runs backwards
+        assert_eq!(plain("a\x1b[31m\x1b]0;x\x07"), "a\\u{1b}[31m\\u{1b}]0;x\\u{7}");
+        assert_eq!(plain("a\u{9b}2J\r\nb\u{202e}c\u{7f}"), "a\\u{9b}2J\\r\\nb\\u{202e}c\\u{7f}");
+    }
 }

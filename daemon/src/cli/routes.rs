@@ -16,13 +16,13 @@ pub(super) fn table(routes: &Routes) -> String {
     let mut items = routes.items.iter().peekable();
     for service in &routes.services {
         let addresses = service.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        let head = || (Cell::new(&service.name), Cell::new(&addresses));
+        let head = || (Cell::new(output::plain(&service.name)), Cell::new(&addresses));
         let mut first = Some(head());
         // Both lists are sorted by the service's name.
         while let Some(route) = items.next_if(|route| route.service == service.name) {
             let (name, addresses) = first.take().unwrap_or((Cell::new(""), Cell::new("")));
             let (arrow, to) = target(route);
-            table.add_row([name, addresses, cell(&route.key, Tone::Ours), arrow, to]);
+            table.add_row([name, addresses, cell(output::plain(&route.key), Tone::Ours), arrow, to]);
         }
         if let Some((name, addresses)) = first {
             table.add_row([name, addresses, cell("-", Tone::Faint), Cell::new(""), cell("baseline only", Tone::Faint)]);
@@ -38,7 +38,7 @@ pub(super) fn table(routes: &Routes) -> String {
 
 fn target(route: &RouteItem) -> (Cell, Cell) {
     if route.kind == "fail" {
-        let reason = route.reason.as_deref().unwrap_or("no reason is recorded");
+        let reason = output::plain(route.reason.as_deref().unwrap_or("no reason is recorded"));
         return (cell("x", Tone::Odd), cell(format!("refused: {reason}"), Tone::Odd));
     }
     let mut lines: Vec<_> = route.endpoints.iter().map(ToString::to_string).collect();

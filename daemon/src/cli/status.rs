@@ -35,7 +35,8 @@ fn head(status: &Status, text: &mut String) {
         _ => paint("never started", Tone::Bad),
     };
     let draining = if agent.draining { paint("; draining, a successor takes over", Tone::Odd) } else { String::new() };
-    line(text, &format!("sidetrack {} (ABI {}), pins in {}", status.version, status.abi, status.pin_dir.display()));
+    let pins = output::plain(&status.pin_dir.display().to_string());
+    line(text, &format!("sidetrack {} (ABI {}), pins in {pins}", status.version, status.abi));
     if !status.other_abis.is_empty() {
         let others = status.other_abis.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         line(
@@ -57,7 +58,7 @@ fn programs(status: &Status, text: &mut String) {
         let runs = |n: Option<u64>| Cell::new(n.map_or_else(|| "-".into(), output::grouped));
         table.add_row([
             Cell::new(program.hook),
-            Cell::new(&program.name),
+            Cell::new(output::plain(&program.name)),
             Cell::new(program.id),
             Cell::new(&program.tag),
             Cell::new(program.loaded_at.map_or_else(|| "-".into(), |at| at.to_string())),
@@ -91,7 +92,7 @@ fn pods(status: &Status, text: &mut String) {
     text.push_str(&output::text(&table, 0));
     for pod in &status.items {
         if let Some(detail) = &pod.detail {
-            line(text, &format!("  {}: {detail}", name(pod)));
+            line(text, &format!("  {}: {}", name(pod), output::plain(detail)));
         }
         neighbours(pod, text);
     }
@@ -99,7 +100,7 @@ fn pods(status: &Status, text: &mut String) {
 
 fn name(pod: &PodItem) -> String {
     match (&pod.name, pod.netns) {
-        (Some(name), _) => name.clone(),
+        (Some(name), _) => output::plain(name),
         (None, Some(netns)) => format!("net:[{netns}]"),
         (None, None) => "?".into(),
     }
@@ -107,7 +108,7 @@ fn name(pod: &PodItem) -> String {
 
 fn interface(pod: &PodItem) -> String {
     match (&pod.interface, pod.ifindex) {
-        (Some(name), Some(index)) => format!("{name} ({index})"),
+        (Some(name), Some(index)) => format!("{} ({index})", output::plain(name)),
         (None, Some(index)) => format!("({index})"),
         _ => "-".into(),
     }
@@ -116,6 +117,7 @@ fn interface(pod: &PodItem) -> String {
 /// The order on a pod's hooks, where others sit there too, or ours do not.
 fn neighbours(pod: &PodItem, text: &mut String) {
     if let Some(why) = &pod.hooks_unknown {
+        let why = output::plain(why);
         line(
             text,
             &paint(&format!("  {}: other programs on its interface cannot be seen: {why}", name(pod)), Tone::Faint),
@@ -140,7 +142,7 @@ fn neighbour(one: &Neighbour) -> String {
         return paint("sidetrack", Tone::Ours);
     }
     let id = one.id.map(|id| format!(" id {id}")).unwrap_or_default();
-    format!("{} ({}{id})", one.name, one.by)
+    format!("{} ({}{id})", output::plain(&one.name), one.by)
 }
 
 fn maps(status: &Status, text: &mut String) {

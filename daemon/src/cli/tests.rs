@@ -271,6 +271,41 @@ fn status_says_what_is_wrong() {
     }
 }
 
+/// Escape sequences and line ends in every text that comes from outside.
+#[test]
+fn no_text_from_outside_reaches_the_terminal_as_it_is() {
+    const BAD: &str = "a\x1b]0;owned\x07\x1b[2J\u{9b}31m\r\nforged";
+    let bad = || BAD.to_owned();
+    let tables = || {
+        let (mut status, mut flows) = (a_status(), Flows::of(&flowing(), &Filter::default()));
+        let mut routes = Routes::of(&snapshot());
+        status.pin_dir = BAD.into();
+        status.programs.iter_mut().for_each(|program| program.name = bad());
+        status.items[1].hooks_unknown = Some(bad());
+        for pod in &mut status.items {
+            (pod.name, pod.interface) = (Some(bad()), pod.interface.as_ref().map(|_| bad()));
+            pod.detail = pod.detail.as_ref().map(|_| bad());
+            let hooks = pod.hooks.iter_mut().flat_map(|hooks| hooks.egress.iter_mut().chain(&mut hooks.ingress));
+            hooks.for_each(|one| one.name = bad());
+        }
+        for flow in &mut flows.items {
+            (flow.client_pod, flow.service, flow.key) = (Some(bad()), bad(), Some(bad()));
+            flow.leg_items.iter_mut().for_each(|leg| leg.key = Some(bad()));
+        }
+        routes.services.iter_mut().for_each(|service| service.name = bad());
+        for route in &mut routes.items {
+            (route.service, route.key) = (bad(), bad());
+            route.reason = route.reason.as_ref().map(|_| bad());
+        }
+        [status::table(&status), flows::wide(&flows), routes::table(&routes)]
+    };
+    for tainted in tables() {
+        let odd: Vec<_> = tainted.chars().filter(|c| c.is_control() && *c != '\n').collect();
+        assert!(odd.is_empty() && tainted.contains("\\u{1b}]0;owned"), "{odd:?} in {tainted:?}");
+        assert!(!tainted.lines().any(|line| line.trim_start().starts_with("forged")), "{tainted}");
+    }
+}
+
 #[test]
 fn json_is_one_object_with_items_and_stable_names() {
     let value = |text: String| -> serde_json::Value { serde_json::from_str(&text).expect("JSON") };
