@@ -15,6 +15,7 @@ pub mod filter;
 pub mod load;
 pub mod lock;
 pub mod other;
+mod owner;
 pub mod purge;
 pub mod qdisc;
 pub mod table;

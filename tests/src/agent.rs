@@ -44,6 +44,7 @@ pub fn successor() -> PathBuf {
 #[derive(Debug)]
 pub struct Agent<'lab> {
     lab: &'lab Lab,
+    pin_dir: PathBuf,
     routes_file: PathBuf,
     process: Option<Process>,
     arguments: Vec<String>,
@@ -75,6 +76,7 @@ impl<'lab> Agent<'lab> {
         let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
         Self {
             lab,
+            pin_dir: lab.pin_dir(),
             routes_file: lab.dir().join("routes/routes.yaml"),
             process: None,
             arguments,
@@ -97,11 +99,26 @@ impl<'lab> Agent<'lab> {
         let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
         Self {
             lab: self.lab,
+            pin_dir: self.pin_dir.clone(),
             routes_file: self.routes_file.clone(),
             process: None,
             arguments,
             without_tcx: self.without_tcx,
             binary: successor(),
+        }
+    }
+
+    /// An agent for the same lab and routes, with a pin directory of its own, that was never started.
+    #[must_use]
+    pub fn elsewhere(&self) -> Self {
+        Self {
+            lab: self.lab,
+            pin_dir: self.pin_dir.with_file_name("elsewhere"),
+            routes_file: self.routes_file.clone(),
+            process: None,
+            arguments: self.arguments.clone(),
+            without_tcx: self.without_tcx,
+            binary: self.binary.clone(),
         }
     }
 
@@ -137,7 +154,7 @@ impl<'lab> Agent<'lab> {
     pub fn spawn(&self) -> Result<Process> {
         let mut command = Command::new(&self.binary);
         command.arg("agent").arg("--routes").arg(&self.routes_file);
-        command.args(["--netns-dir", NETNS_DIR, "--log-format", "json"]).arg("--pin-dir").arg(self.lab.pin_dir());
+        command.args(["--netns-dir", NETNS_DIR, "--log-format", "json"]).arg("--pin-dir").arg(&self.pin_dir);
         command.args(&self.arguments);
         if self.without_tcx {
             command.env("SIDETRACK_CLSACT", "1");
@@ -385,7 +402,7 @@ impl<'lab> Agent<'lab> {
     pub fn command(&self, words: &[&str]) -> Result<String> {
         let Some((first, rest)) = words.split_first() else { bail!("a command has a name") };
         let mut command = Command::new(&self.binary);
-        command.arg(first).arg("--pin-dir").arg(self.lab.pin_dir()).args(rest);
+        command.arg(first).arg("--pin-dir").arg(&self.pin_dir).args(rest);
         self.lab.run(command)
     }
 }

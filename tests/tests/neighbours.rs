@@ -1,6 +1,6 @@
 //! Programs of others on a pod's interface still see its packets.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
     Agent, Request, Scene,
@@ -8,7 +8,9 @@ use sidetrack_tests::{
     lab::BBR,
     probe::{Counters, Hook},
     scene::{KEY, OTHER_KEY},
+    wait_for,
 };
+use std::time::Duration;
 
 /// Exchanges of each kind; each is at least one packet either way.
 const EXCHANGES: u64 = 20;
@@ -176,5 +178,61 @@ fn purge_leaves_a_qdisc_that_somebody_else_has_put_in_the_place_of_its_own() -> 
     agent.term()?;
     agent.purge()?;
     ensure!(has_clsact(&scene)?, "somebody else's qdisc is gone");
+    Ok(())
+}
+
+#[test]
+fn purge_leaves_the_filters_of_an_agent_with_another_pin_directory() -> Result<()> {
+    if !gate::open(&[Need::Tc]) {
+        return Ok(());
+    }
+    let Some(scene) = Scene::open("two-directories", BBR)? else { return Ok(()) };
+    let mut first = by_filters(&scene)?;
+    first.term()?;
+    // Filters have one place on an interface: who comes later takes it.
+    let mut second = first.elsewhere();
+    second.restart()?;
+    second.wait_routes(&scene.routes())?;
+    second.wait_attached(["client"])?;
+    let mut open = scene.http()?;
+    ensure!(open.exchange(&Request::get("/").key(KEY))?.served_by() == "fork");
+    first.purge()?;
+    // Nothing is pinned there any more: what is left over may go, and a living agent's filters are none of it.
+    first.purge()?;
+    for http in [&mut open, &mut scene.http()?] {
+        for key in [None, Some(KEY), Some(OTHER_KEY)] {
+            let response = http.exchange(&Request::get("/").maybe_key(key)).with_context(|| second.explain())?;
+            ensure!(response.served_by() == Scene::owner(key), "{key:?}\n{}", second.explain());
+        }
+    }
+    second.term()?;
+    second.purge()?;
+    ensure!(filters(&scene)?.is_empty(), "{}", filters(&scene)?);
+    scene.isolated()
+}
+
+/// The filters of the client's interface, as `tc` shows them.
+fn filters(scene: &Scene) -> Result<String> {
+    Ok(scene.client.tc("filter show dev eth0 egress")? + &scene.client.tc("filter show dev eth0 ingress")?)
+}
+
+#[test]
+fn purge_removes_filters_whose_pins_were_removed_by_hand_once_their_agent_is_gone() -> Result<()> {
+    if !gate::open(&[Need::Tc]) {
+        return Ok(());
+    }
+    let Some(scene) = Scene::open("pins-by-hand", BBR)? else { return Ok(()) };
+    let mut agent = by_filters(&scene)?;
+    let pins = scene.lab.pin_dir();
+    std::fs::remove_dir_all(&pins)?;
+    agent.purge()?;
+    ensure!(
+        scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "fork",
+        "a living agent's filters went"
+    );
+    agent.kill9()?;
+    let cleared = || (agent.purge().is_ok() && filters(&scene).is_ok_and(|left| left.is_empty())).then_some(());
+    wait_for("the filters of a dead agent to be removed", Duration::from_secs(10), cleared)?;
+    ensure!(scene.http()?.exchange(&Request::get("/").key(KEY))?.served_by() == "base");
     Ok(())
 }

@@ -172,7 +172,7 @@ fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBu
     if other.abi > ABI && !matches!(lock, Ok(Some(_))) {
         return false;
     }
-    match bpf::purge::version(&other.dir, other.abi, netns_dirs) {
+    match bpf::purge::version(&other.dir, netns_dirs) {
         Ok(removed) => info!(abi = other.abi, links = removed.links, "the records of another ABI are removed"),
         Err(error) => {
             warn!(abi = other.abi, "the records of another ABI cannot be removed: {error}; run `sidetrack purge`");

@@ -14,7 +14,7 @@ use aya::programs::{
 
 use sidetrack_splice::abi::ABI;
 
-use super::{Hook, load::Kernel, qdisc::Made};
+use super::{Hook, load::Kernel, owner::Owner, qdisc::Made};
 use crate::{
     pods::{Netns, NetnsError, NetnsId, Pod},
     tc,
@@ -73,6 +73,7 @@ pub enum AttachError {
 /// Attaches the programs, adopts what an earlier agent attached, detaches.
 #[derive(Debug)]
 pub struct Attacher {
+    dir: PathBuf,
     links: PathBuf,
     made: Made,
     programs: Mutex<[SchedClassifier; 2]>,
@@ -83,7 +84,8 @@ impl Attacher {
     /// For the programs of a loaded kernel side. `clsact_only` does as if the kernel had no tcx.
     #[must_use]
     pub fn new(dir: &Path, egress: SchedClassifier, ingress: SchedClassifier, clsact_only: bool) -> Self {
-        Self { links: dir.join("links"), made: Made::below(dir), programs: Mutex::new([ingress, egress]), clsact_only }
+        let programs = Mutex::new([ingress, egress]);
+        Self { dir: dir.to_owned(), links: dir.join("links"), made: Made::below(dir), programs, clsact_only }
     }
 
     fn pin(&self, id: NetnsId, ifindex: u32, hook: Hook) -> PathBuf {
@@ -168,7 +170,8 @@ impl Attacher {
     pub fn detach(&self, id: NetnsId, pod: Option<&Pod>) {
         if let Some(pod) = pod {
             let made = self.made.has(id.ino, pod.link.index);
-            _ = pod.netns.run(|| remove_filters(&pod.link.name, pod.link.index, made, Some(ABI)));
+            let owner = Owner::of([&*self.dir]);
+            _ = pod.netns.run(|| remove_filters(&pod.link.name, pod.link.index, made, &owner));
         }
         self.made.retain(|ino| ino != id.ino);
         let prefix = format!("{}-", id.ino);
@@ -239,15 +242,10 @@ fn filter(program: &mut SchedClassifier, name: &str, kind: TcAttachType) -> Resu
     Ok(found)
 }
 
-/// Removes the filters of an interface, and, where Sidetrack has `made` it, the clsact qdisc that they were in, unless
+/// Removes the owner's filters of an interface, and, where Sidetrack has `made` it, the clsact qdisc that they were in, unless
 /// something else hangs on it. Runs inside the namespace. That there are none is no error.
-///
-/// `abi`: whose; `None` for all.
-fn remove_filters(name: &str, ifindex: u32, made: bool, abi: Option<u32>) {
-    let ours = |f: &tc::Filter| {
-        let its = f.handle & !0xff == HANDLES && abi.is_none_or(|abi| f.handle == u32::from(handle(abi)));
-        f.preference == u32::from(PRIORITY) && its
-    };
+fn remove_filters(name: &str, ifindex: u32, made: bool, owner: &Owner) {
+    let ours = |f: &tc::Filter| f.preference == u32::from(PRIORITY) && f.handle & !0xff == HANDLES && owner.has(f.id);
     let hanging = || Some([tc::filters(ifindex, true).ok()?, tc::filters(ifindex, false).ok()?].concat());
     // Where nothing of ours is, a note that says otherwise is about an interface that was here before.
     let were_there = hanging().is_some_and(|all| all.iter().any(ours));
@@ -266,13 +264,13 @@ fn remove_filters(name: &str, ifindex: u32, made: bool, abi: Option<u32>) {
     }
 }
 
-/// Removes the filters of every interface of a namespace, and the qdiscs that were made for them.
-pub(super) fn clean(netns: &Netns, made: &[Made], abi: Option<u32>) -> Result<(), NetnsError> {
+/// Removes the owner's filters of every interface of a namespace, and the qdiscs that were made for them.
+pub(super) fn clean(netns: &Netns, made: &[Made], owner: &Owner) -> Result<(), NetnsError> {
     netns.run(|| {
         let interfaces = nix::net::if_::if_nameindex();
         for interface in interfaces.iter().flat_map(|all| all.iter()) {
             let made = made.iter().any(|made| made.has(netns.id().ino, interface.index()));
-            remove_filters(&interface.name().to_string_lossy(), interface.index(), made, abi);
+            remove_filters(&interface.name().to_string_lossy(), interface.index(), made, owner);
         }
     })
 }

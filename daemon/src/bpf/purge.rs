@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{attach, qdisc::Made};
+use super::{attach, owner::Owner, qdisc::Made};
 use crate::{pods::Netns, state::pins};
 
 /// What was removed.
@@ -19,19 +19,22 @@ pub struct Purged {
     pub namespaces: usize,
 }
 
-/// Removes what any version has pinned below `pin_dir`, and filters in the namespaces of `netns_dirs`, with the clsact qdiscs
-/// that were made for them and have nothing else on them. The
-/// caller makes sure that no agent works with them: see [`super::Lock::all`].
+/// Removes what any version has pinned below `pin_dir`, and the filters of those programs in the namespaces of `netns_dirs`, with the
+/// clsact qdiscs that were made for them and have nothing else on them. Where nothing is pinned, filters whose agent is gone are
+/// what somebody has left who took the pins away by hand. Another directory's filters stay. The
+/// caller makes sure that no agent works with the directory: see [`super::Lock::all`].
 pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
     let mut purged = Purged::default();
     let versions = pins::versions(pin_dir).unwrap_or_default();
-    let made: Vec<_> = versions.iter().map(|version| Made::below(&pins::directory(pin_dir, version.abi))).collect();
-    purged.namespaces = clean(netns_dirs, &made, None);
-    if versions.is_empty() {
+    let dirs: Vec<_> = versions.iter().map(|version| pins::directory(pin_dir, version.abi)).collect();
+    let owner = Owner::of(dirs.iter().map(PathBuf::as_path)).unless_nothing_is_pinned(Owner::gone);
+    let made: Vec<_> = dirs.iter().map(|dir| Made::below(dir)).collect();
+    purged.namespaces = clean(netns_dirs, &made, &owner);
+    if dirs.is_empty() {
         return Ok(purged);
     }
-    for version in versions {
-        pinned(&pins::directory(pin_dir, version.abi), &mut purged)?;
+    for dir in &dirs {
+        pinned(dir, &mut purged)?;
     }
     // Another's pins below a directory that was named by hand stay.
     _ = fs::remove_dir(pin_dir);
@@ -39,17 +42,18 @@ pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
 }
 
 /// The same of one version alone.
-pub fn version(dir: &Path, abi: u32, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
-    let mut purged = Purged { namespaces: clean(netns_dirs, &[Made::below(dir)], Some(abi)), ..Purged::default() };
+pub fn version(dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
+    let namespaces = clean(netns_dirs, &[Made::below(dir)], &Owner::of([dir]));
+    let mut purged = Purged { namespaces, ..Purged::default() };
     pinned(dir, &mut purged)?;
     Ok(purged)
 }
 
-/// Removes filters of one version, or of all. Returns how many namespaces were looked into.
-fn clean(netns_dirs: &[PathBuf], made: &[Made], abi: Option<u32>) -> usize {
+/// Removes the owner's filters. Returns how many namespaces were looked into.
+fn clean(netns_dirs: &[PathBuf], made: &[Made], owner: &Owner) -> usize {
     let entries = netns_dirs.iter().filter_map(|d| fs::read_dir(d).ok()).flatten().flatten();
     let cleaned =
-        |entry: &fs::DirEntry| Netns::open(&entry.path()).is_ok_and(|netns| attach::clean(&netns, made, abi).is_ok());
+        |entry: &fs::DirEntry| Netns::open(&entry.path()).is_ok_and(|netns| attach::clean(&netns, made, owner).is_ok());
     entries.filter(cleaned).count()
 }
 
