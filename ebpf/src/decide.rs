@@ -279,6 +279,31 @@ fn baseline_instead(out: &mut Out, legs: &[LegRef; SLOTS]) -> bool {
     true
 }
 
+/// There is no room to read a head on that comes in parts. Where nobody has forked the service it cannot be meant for anybody but the
+/// baseline, and passes unread; else the client is reset, because of `reason`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn no_room(c: *mut Connection, reason: u32) -> u32 {
+    let Some(out) = maps::out() else { return 1 };
+    if c.is_null() {
+        return 1;
+    }
+    let conn = &out.key.conn;
+    let at = ServiceAddr { addr: conn.remote, port: conn.remote_port, pad: 0 };
+    // SAFETY: values of this map are replaced whole.
+    let unforked = unsafe { SERVICES.get(&at) }.is_some_and(|s| s.routes == 0);
+    // SAFETY: a map value, one number.
+    let (end, answered) = (out.end, unsafe { (*c).resp.next });
+    if unforked && out.state.unread(end, answered) {
+        count(Reason::OpaqueHeadsFull);
+        out.step = STEP_STAY;
+    } else {
+        out.step = STEP_RESET;
+        out.reason = reason;
+    }
+    1
+}
+
 /// Whether nobody is there to do what only an agent can.
 #[inline(always)]
 pub fn no_agent() -> bool {

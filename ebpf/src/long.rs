@@ -20,7 +20,7 @@ use sidetrack_splice::{
 
 use crate::{
     count::count,
-    decide::{STEP_MORE, STEP_STAY, WANT_BASELINE, decide, find_route, reset, unreadable},
+    decide::{STEP_MORE, STEP_STAY, WANT_BASELINE, decide, find_route, no_room, reset, unreadable},
     maps::{self, CONFIG, Out},
     scan::{self, WORK},
 };
@@ -35,7 +35,7 @@ pub struct Kept {
 }
 
 /// Egress's own; the program's, not pinned. A miss: other long heads took its place, or another program began with it.
-/// The client is reset.
+/// The client is reset, or passes unread where nobody has forked the service.
 #[btf_map(name = "long_heads")]
 pub static LONG: LruHashMap<Tuple, Kept, 128> = LruHashMap::new();
 
@@ -99,14 +99,15 @@ pub extern "C" fn long_fill(skb: *mut __sk_buff) -> u32 {
 
 /// The long head does not end in what was read: on with this segment, or with the next.
 #[inline(always)]
-pub fn go_on(out: &mut Out) -> i64 {
+pub fn go_on(c: *mut Connection, out: &mut Out) -> i64 {
     if out.state.request.pos + u64::from(out.state.partial) < out.end {
         return 0;
     }
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: a `Work` begins as a `Kept`.
     if LONG.insert(&out.key.conn, unsafe { &*work.cast::<Kept>() }, 0).is_err() {
-        return reset(out, Reason::HeadsFull);
+        no_room(c, Reason::HeadsFull as u32);
+        return 1;
     }
     count(Reason::HeadPartial);
     out.step = STEP_STAY;

@@ -17,7 +17,7 @@ use crate::{
     count::count,
     decide::{
         STEP_ADOPT, STEP_CUT, STEP_MORE, STEP_RESET, STEP_STAY, STEP_SWITCH, WANT_BASELINE, decide, find_route, go_on,
-        read_out, reset, unreadable,
+        no_room, read_out, reset, unreadable,
     },
     long,
     maps::{self, HEADS, Out},
@@ -46,11 +46,12 @@ pub extern "C" fn fill_request(skb: *mut __sk_buff, most: u32) -> u32 {
 
 /// Keeps the first `len` bytes of the window as the gathered part of this head.
 #[inline(always)]
-fn gather(out: &mut Out, len: u32) -> i64 {
+fn gather(c: *mut Connection, out: &mut Out, len: u32) -> i64 {
     let Some(work) = WORK.get_ptr(0) else { return 1 };
     // SAFETY: the value's bytes are the window's, which is valid.
     if HEADS.insert(&out.key, unsafe { &(*work).window }, 0).is_err() {
-        return reset(out, Reason::HeadsFull);
+        no_room(c, Reason::HeadsFull as u32);
+        return 1;
     }
     count(Reason::HeadPartial);
     out.state.partial = len;
@@ -108,7 +109,7 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
             return reset(out, Reason::ResetHeadTooLong);
         }
         return match scan::scan_rest() {
-            STATUS_INCOMPLETE => long::go_on(out),
+            STATUS_INCOMPLETE => long::go_on(c, out),
             status => long::end(c, out, status),
         };
     }
@@ -120,9 +121,9 @@ unsafe extern "C" fn piece(_i: u64, ctx: *mut c_void) -> i64 {
     match status {
         STATUS_INCOMPLETE if len as usize >= HEAD_MAX => {
             out.state.partial = len;
-            long::go_on(out)
+            long::go_on(c, out)
         }
-        STATUS_INCOMPLETE => gather(out, len),
+        STATUS_INCOMPLETE => gather(c, out, len),
         STATUS_COMPLETE | STATUS_UNREADABLE => {
             let Some(work) = WORK.get_ptr(0) else { return 1 };
             // SAFETY: a per-CPU value that nothing else uses meanwhile.
@@ -159,8 +160,8 @@ pub extern "C" fn requests(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
     }
     out.step = STEP_MORE;
     if long::is_long(out.state.partial) && long::long_resume() == 0 {
-        reset(out, Reason::ResetHeadTooLong);
-        return STEP_RESET;
+        no_room(c, Reason::ResetHeadTooLong as u32);
+        return out.step;
     }
     let mut context = Context { skb, c };
     // SAFETY: the callback's context outlives the loop.

@@ -5,11 +5,14 @@
 //! - the last payload came from the server, and did not begin a 1xx response: an interim one is followed by more of the same exchange;
 //! - the server has acknowledged all that the client has sent, and the client all that the server has.
 //!
+//! A connection whose head found no room to be gathered goes on the same way, where nobody has forked its service: see
+//! [`ConnState::unread`].
+//!
 //! A connection that is idle shows nothing. For that the agent asks the client's socket, after the record was made
 //! ([`crate::abi::record::DIAL_IDLE`]): what it says holds for as long as no payload was seen.
 
 use crate::{
-    abi::record::{CONN_ADOPT, ConnState, Framing, RESP_INTERIM, RespState},
+    abi::record::{CONN_ADOPT, CONN_HTTP, ConnState, Framing, PHASE_WATCH, RESP_INTERIM, RespState},
     seq,
 };
 
@@ -41,7 +44,7 @@ impl ConnState {
     pub fn older(number: u32) -> Self {
         Self {
             request: Framing { pos: u64::MAX, ..Framing::default() },
-            phase: crate::abi::record::PHASE_WATCH,
+            phase: PHASE_WATCH,
             flags: CONN_ADOPT,
             hold: number,
             ..Self::default()
@@ -70,6 +73,26 @@ impl ConnState {
         self.passed(end);
         self.held = answered;
         first
+    }
+
+    /// Reading ends within a head, which passes, as if the connection were older than its record. `end`: behind what passes; `answered`:
+    /// how far the server has come. False, and nothing is changed: more than the baseline and a head have a part in it.
+    #[inline(always)]
+    #[must_use]
+    pub fn unread(&mut self, end: u64, answered: u64) -> bool {
+        if self.phase != PHASE_WATCH || self.owner != 0 || self.flags & !CONN_HTTP != 0 {
+            return false;
+        }
+        // Field by field: a whole state would be made on the stack.
+        self.request = Framing { pos: u64::MAX, ..Framing::default() };
+        self.flags = CONN_ADOPT;
+        self.partial = 0;
+        // The response side counts from nothing when reading starts again.
+        self.asked = 0;
+        self.head_bits = 0;
+        self.next = end;
+        self.held = answered;
+        true
     }
 
     /// Reading starts at `start`.
@@ -156,6 +179,40 @@ mod tests {
         assert!(!spoken.begins(&nothing, 9, 2, true), "the client has spoken");
         let answered = RespState { next: position(0, 2), flags: RESP_INTERIM, ..nothing };
         assert!(!fresh.begins(&answered, 1, 2, true), "the server has");
+    }
+
+    #[test]
+    fn a_head_that_is_given_up_passes_and_reading_starts_behind_its_answer() {
+        use crate::{abi::record::CONN_DIVERTED, conn::Place};
+        let (start, peer) = (position(0, 1000), position(0, 5000));
+        let reading = ConnState {
+            request: Framing::head(start),
+            next: start,
+            asked: 3,
+            head_bits: 4,
+            partial: 20,
+            flags: CONN_HTTP,
+            ..ConnState::default()
+        };
+        let mut state = ConnState { phase: PHASE_WATCH, ..reading };
+        assert!(state.unread(start + 50, peer));
+        assert_eq!(state.place(start + 50, start + 90), Place::Owner, "the rest of the head");
+        assert!(!state.unknown(start + 90, peer));
+        let mut resp = RespState { next: peer, acked: start + 90, ..RespState::default() };
+        assert!(!state.begins(&resp, 1090, 5000, true), "not answered yet");
+        resp.next += 10;
+        assert!(state.begins(&resp, 1090, 5010, false));
+        state.adopt(start + 90);
+        assert_eq!((state.asked, state.head_bits, state.partial, state.flags), (0, 0, 0, 0));
+        assert_eq!(state.place(start + 90, start + 99), Place::Read);
+        for taken in [
+            ConnState { flags: CONN_DIVERTED, ..state },
+            ConnState { owner: 1, ..state },
+            ConnState { phase: crate::abi::record::PHASE_HOLD, ..state },
+        ] {
+            let mut same = taken;
+            assert!(!same.unread(start + 99, peer) && same == taken);
+        }
     }
 
     #[test]

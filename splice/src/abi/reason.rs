@@ -140,7 +140,7 @@ reasons! {
         "to 65536 (BIG TCP).",
     /// A part of a head was passed to the owner and gathered.
     HeadPartial = "head_partial": None,
-    /// No room to gather a head that comes in parts: the connection is reset.
+    /// No room to gather a head that comes in parts, of a connection to a service with routes: reset.
     HeadsFull = "heads_full": Refused
         "A client that begins requests and does not end them? 256 heads may have arrived in part at once.",
     /// A retransmission from before the last switch went to the previous owner.
@@ -292,6 +292,11 @@ reasons! {
     /// A SYN brought payload (TCP Fast Open) to a service that nobody has forked: the connection is not followed.
     OpaqueFastOpen = "opaque_fast_open": Unsteered
         "Nothing: while a service is forked the option is taken from SYNs, and such clients do without.",
+    /// No room to read a head on that comes in parts, of a connection to a service that nobody has forked: it passes unread, and so does
+    /// what follows, until it is known where a request begins.
+    OpaqueHeadsFull = "opaque_heads_full": Unsteered
+        "A client that begins requests and does not end them? Where the service is forked meanwhile, the connection is steered from its \
+         next request on (`adopted`); the one that passed unread is the baseline's.",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

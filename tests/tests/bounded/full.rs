@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
+use rstest::rstest;
 use sidetrack_splice::abi::{
     ABI,
     addr::Tuple,
@@ -52,7 +53,11 @@ impl<const V: usize> Filled<V> {
 }
 
 fn counted(agent: &Agent, name: &str) -> Result<()> {
-    let counted = || (agent.counter(name).ok()? > 0).then_some(());
+    counted_times(agent, name, 1)
+}
+
+fn counted_times(agent: &Agent, name: &str, times: u64) -> Result<()> {
+    let counted = || (agent.counter(name).ok()? >= times).then_some(());
     wait_for(&format!("{name} to be counted"), SOON, counted).with_context(|| agent.explain())
 }
 
@@ -63,8 +68,13 @@ fn unkeyed_goes_on(http: &mut Http, scene: &Scene) -> Result<()> {
 
 /// An agent that follows as few connections as can be set.
 fn small(scene: &Scene) -> Result<Agent<'_>> {
+    following(scene, CONNECTIONS)
+}
+
+/// An agent that follows as many connections, with a service `shop/cart` that has no routes beside the usual one.
+fn following(scene: &Scene, connections: usize) -> Result<Agent<'_>> {
     let config = scene.lab.dir().join("config.yaml");
-    let spec = format!("spec: {{limits: {{connections: {CONNECTIONS}}}}}");
+    let spec = format!("spec: {{limits: {{connections: {connections}}}}}");
     std::fs::write(&config, format!("apiVersion: sidetrack.dev/v1alpha1\nkind: SidetrackConfig\n{spec}\n"))?;
     let config = config.to_str().context("a path in UTF-8")?;
     let cart = scene.lab.service("shop/cart", 20, 80, &Scene::endpoints(&scene.base_pod))?;
@@ -158,21 +168,31 @@ fn with_handshakes_full_a_keyed_request_is_reset_and_unkeyed_ones_go_on() -> Res
     agent.no_errors()
 }
 
+/// Heads in parts that there is room for.
+const HEADS: usize = 256;
+
+/// A connection on which a part of a head has come.
+fn part(scene: &Scene, to: SocketAddr) -> Result<Http> {
+    let mut http = scene.client.http(to)?;
+    http.send(b"GET / HTTP/1.1\r\nhost: or")?;
+    Ok(http)
+}
+
+/// As many as there is room for.
+fn parts(scene: &Scene, agent: &Agent) -> Result<Vec<Http>> {
+    let gathered = || agent.counter("head_partial").is_ok_and(|n| n >= HEADS as u64).then_some(());
+    let parts = (0..HEADS).map(|_| part(scene, scene.service.v4)).collect::<Result<_>>()?;
+    wait_for("the parts to be gathered", SOON, gathered).with_context(|| agent.explain())?;
+    Ok(parts)
+}
+
 #[test]
 fn with_heads_full_a_head_in_parts_is_reset_and_whole_ones_go_on() -> Result<()> {
-    /// Heads in parts that there is room for.
-    const HEADS: usize = 256;
     let Some(scene) = Scene::open("heads-full", BBR)? else { return Ok(()) };
     let agent = scene.agent()?;
     let mut steady = scene.http()?;
-    let part = || -> Result<Http> {
-        let mut http = scene.http()?;
-        http.send(b"GET / HTTP/1.1\r\nhost: or")?;
-        Ok(http)
-    };
-    let gathered = || agent.counter("head_partial").is_ok_and(|n| n >= HEADS as u64).then_some(());
-    let mut parts = (0..HEADS).map(|_| part()).collect::<Result<Vec<_>>>()?;
-    wait_for("the parts to be gathered", SOON, gathered).with_context(|| agent.explain())?;
+    let part = || part(&scene, scene.service.v4);
+    let mut parts = parts(&scene, &agent)?;
     let reset = part()?.end();
     ensure!(matches!(reset, Err(HttpError::Reset)), "{reset:?}\n{}", agent.explain());
     counted(&agent, "heads_full")?;
@@ -186,5 +206,46 @@ fn with_heads_full_a_head_in_parts_is_reset_and_whole_ones_go_on() -> Result<()>
     let mut again = part()?;
     again.send(format!("ders\r\nbaggage: sidetrack={KEY}\r\n\r\n").as_bytes())?;
     ensure!(again.response(&Request::get("/"))?.served_by() == "fork", "there is room again");
+    agent.no_errors()
+}
+
+/// Who has asked nobody to fork anything notices nothing; and where somebody does, the connection is steered as any other.
+#[rstest]
+fn with_heads_full_a_head_in_parts_to_a_service_without_routes_goes_on(
+    #[values(0, 3)] before: usize,
+    #[values(false, true)] v6: bool,
+) -> Result<()> {
+    let Some(scene) = Scene::open("heads-full-plain", BBR)? else { return Ok(()) };
+    let agent = following(&scene, 4 * HEADS)?;
+    let cart: SocketAddr = if v6 { "[fd00:96::20]:80" } else { "10.96.0.20:80" }.parse()?;
+    let mut http = scene.client.http(cart)?;
+    for _ in 0..before {
+        http.exchange(&Request::get("/bytes/3000").key(KEY))?.verify_bytes("base", 3000)?;
+    }
+    let _parts = parts(&scene, &agent)?;
+    for (round, rest) in
+        ["ders\r\n\r\n".to_owned(), format!("ders\r\nbaggage: sidetrack={KEY}\r\n\r\n")].iter().enumerate()
+    {
+        http.send(b"GET /bytes/3000 HTTP/1.1\r\nhost: or")?;
+        counted_times(&agent, "opaque_heads_full", round as u64 + 1)?;
+        http.send(rest.as_bytes())?;
+        http.response(&Request::get("/")).with_context(|| agent.explain())?.verify_bytes("base", 3000)?;
+        // A whole head is read again, and needs no room.
+        http.exchange(&Request::get("/bytes/3000"))?.verify_bytes("base", 3000)?;
+        ensure!(agent.counter("adopted")? == round as u64 + 1, "{}", agent.explain());
+    }
+    ensure!(agent.counter("heads_full")? == 0, "{}", agent.explain());
+    // In the middle of an unread head somebody forks the service.
+    http.send(b"GET /bytes/3000 HTTP/1.1\r\nhost: or")?;
+    counted_times(&agent, "opaque_heads_full", 3)?;
+    let cart = [([10, 96, 0, 20], 80).into(), "[fd00:96::20]:80".parse()?];
+    let routes = scene.routes().addresses("shop/cart", &cart);
+    agent.set_routes(&routes.fork(KEY, &Scene::endpoints(&scene.fork_pod)))?;
+    http.send(b"ders\r\n\r\n")?;
+    http.response(&Request::get("/"))?.verify_bytes("base", 3000)?;
+    for key in [Some(KEY), None, Some(KEY)] {
+        let response = http.exchange(&Request::get("/bytes/3000").maybe_key(key)).with_context(|| agent.explain())?;
+        response.verify_bytes(Scene::owner(key), 3000)?;
+    }
     agent.no_errors()
 }

@@ -66,6 +66,19 @@ impl Kernel {
         self.count(if routed == 0 { Reason::KeyUnrouted } else { Reason::HeadKeyed });
     }
 
+    /// There is no room to read a head on that comes in parts.
+    pub(super) fn no_room(&mut self, reason: Reason) -> bool {
+        let at = ServiceAddr { addr: self.out.conn.remote, port: self.out.conn.remote_port, pad: 0 };
+        let unforked = self.maps.services.get(&at).is_some_and(|s| s.routes == 0);
+        let (end, answered) = (self.out.end, self.c().map_or(0, |c| c.resp.next));
+        if !unforked || !self.out.state.unread(end, answered) {
+            return self.refuse(reason);
+        }
+        self.count(Reason::OpaqueHeadsFull);
+        self.out.step = Step::Stay;
+        false
+    }
+
     /// What to do with a segment whose head cannot be read.
     pub(super) fn unreadable(&mut self, status: u32) -> bool {
         if self.out.state.flags & (CONN_HTTP | CONN_DIVERTED) != 0 {

@@ -22,7 +22,7 @@ impl Kernel {
     pub(super) fn requests(&mut self, frame: &[u8]) {
         self.out.step = Step::More;
         if is_long(self.out.state.partial) && !self.long_resume() {
-            self.refuse(Reason::ResetHeadTooLong);
+            self.no_room(Reason::ResetHeadTooLong);
             return;
         }
         for _ in 0..PIECES {
@@ -44,7 +44,7 @@ impl Kernel {
 
     fn gather(&mut self, len: u32) -> bool {
         if !self.maps.keep_head((self.out.conn, OUTWARD), &self.work.window) {
-            return self.refuse(Reason::HeadsFull);
+            return self.no_room(Reason::HeadsFull);
         }
         self.count(Reason::HeadPartial);
         self.out.state.partial = len;
