@@ -5,6 +5,7 @@
 //! - `attached` keeps the pods: their sockets, their ports, who has which address.
 //! - `holds` answers held heads; `legs` makes a leg for one.
 //! - `drain` leads the records of another ABI to their end.
+//! - `inherit` takes over what another ABI's dead agent has left behind.
 //! - `leaving` ends exchanges with endpoints that have left their routes; `client` aborts a client's end.
 //! - `older` makes the records of connections that stood before.
 //! - `room` bounds what is held of all connections together.
@@ -17,6 +18,7 @@ mod client;
 mod drain;
 pub mod ended;
 mod holds;
+mod inherit;
 mod lack;
 mod leaving;
 mod legs;

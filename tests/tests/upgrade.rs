@@ -4,12 +4,16 @@ use anyhow::{Context, Result, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
     Agent, Http, Load, Request, Scene,
+    digest::Dice,
     gate::{self, Need},
     lab::BBR,
-    scene::{KEY, OTHER_KEY},
+    scene::{KEY, OTHER_KEY, Via},
     wait_for,
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -125,6 +129,103 @@ fn a_dead_agents_records_are_drained_too() -> Result<()> {
     drop(spliced);
     wait_for("the records to go", Duration::from_secs(90), || follows(&old).is_none().then_some(()))?;
     asks(&mut scene.http()?, &ALL)?;
+    scene.isolated()?;
+    new.no_errors()
+}
+
+/// The ordinary rollout: the old agent has ended before the new one begins.
+#[rstest]
+fn idle_connections_of_an_agent_that_has_ended_are_the_successors(
+    #[values(false, true)] without_tcx: bool,
+) -> Result<()> {
+    let Some(scene) = scene("upgrade-inherit")? else { return Ok(()) };
+    let mut old = if without_tcx {
+        Agent::start_without_tcx(&scene.lab, &scene.routes())?
+    } else {
+        Agent::start(&scene.lab, &scene.routes())?
+    };
+    old.wait_attached(["client", "base", "fork", "other"])?;
+    let mut pool = Vec::new();
+    for uses in [0, 1, 20] {
+        for to in [scene.service.v4, scene.service.v6, scene.address(Via::Endpoint4)] {
+            let mut http = scene.client.http(to)?;
+            asks(&mut http, &vec![None; uses])?;
+            pool.push(http);
+        }
+    }
+    let (mut spliced, mut busy) = (scene.http()?, scene.http()?);
+    asks(&mut spliced, &[Some(KEY), None])?;
+    let drip = Request::get("/drip/60/50");
+    busy.send(&drip.wire())?;
+    let head = busy.head()?;
+    old.term()?;
+    let new = succeed(&scene, &old, "10m")?;
+    wait_for("the idle ones to be taken over", PATIENCE, || (follows(&old)? <= 2).then_some(()))
+        .with_context(|| new.explain())?;
+    for http in &mut pool {
+        asks(http, &[Some(OTHER_KEY), None, Some(KEY), None])?;
+    }
+    ensure!(new.counter("adopted")? == 9 && new.counter("opaque_older")? == 0, "{}", new.explain());
+    // Another is taken over when it has become idle; one that was diverted goes on with the legs that it has.
+    busy.body(&head, false)?;
+    wait_for("the busy one to be taken over", PATIENCE, || (follows(&old)? == 1).then_some(()))
+        .with_context(|| new.explain())?;
+    asks(&mut busy, &[Some(KEY), None])?;
+    asks(&mut spliced, &[Some(KEY), None])?;
+    ensure!(old.counter("reset_agent_dead")? == 0, "{}", old.explain());
+    drop(spliced);
+    wait_for("the records to go", Duration::from_secs(90), || follows(&old).is_none().then_some(()))?;
+    for http in pool.iter_mut().chain([&mut busy]) {
+        asks(http, &ALL)?;
+    }
+    scene.isolated()?;
+    new.no_errors()
+}
+
+/// Whatever moment it is taken over at.
+#[test]
+fn a_pool_that_is_used_now_and_then_does_not_notice_that_it_is_taken_over() -> Result<()> {
+    let Some(scene) = scene("upgrade-now-and-then")? else { return Ok(()) };
+    let mut old = scene.agent()?;
+    let mut pool = (0..40).map(|_| scene.http()).collect::<Result<Vec<_>, _>>()?;
+    for http in &mut pool {
+        asks(http, &[None])?;
+    }
+    old.term()?;
+    let over = AtomicBool::new(false);
+    let new = std::thread::scope(|threads| {
+        let users: Vec<_> = pool
+            .chunks_mut(5)
+            .enumerate()
+            .map(|(n, pool)| {
+                let over = &over;
+                threads.spawn(move || {
+                    let mut dice = Dice::new(n as u64);
+                    while !over.load(Ordering::Relaxed) {
+                        for http in &mut *pool {
+                            asks(http, &[None])?;
+                            std::thread::sleep(Duration::from_millis(40 + dice.below(60) as u64));
+                        }
+                    }
+                    anyhow::Ok(())
+                })
+            })
+            .collect();
+        let new = succeed(&scene, &old, "10m");
+        let taken = new.as_ref().map_err(|error| format!("{error:#}")).and_then(|_| {
+            let gone = || follows(&old).is_none_or(|n| n == 0).then_some(());
+            wait_for("all of them to be taken over", PATIENCE, gone).map_err(|error| format!("{error:#}"))
+        });
+        over.store(true, Ordering::Relaxed);
+        for user in users {
+            user.join().expect("no panic").context("a request without a key")?;
+        }
+        taken.map_err(anyhow::Error::msg)?;
+        new
+    })?;
+    for http in &mut pool {
+        asks(http, &[Some(KEY), None, Some(OTHER_KEY)]).with_context(|| new.explain())?;
+    }
     scene.isolated()?;
     new.no_errors()
 }

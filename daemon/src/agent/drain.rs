@@ -16,7 +16,7 @@ use sidetrack_splice::abi::{
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
-use super::{Shared, client, older};
+use super::{Shared, client, inherit, older};
 use crate::{
     bpf::{
         self, Lock,
@@ -132,7 +132,7 @@ fn say_again(shared: &Shared, other: &Other) {
 /// Takes one look. Returns whether the records were removed.
 fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBuf]) -> bool {
     say_again(shared, other);
-    let (connections, diverted) = match (other.connections(), other.diverted()) {
+    let (mut connections, diverted) = match (other.connections(), other.diverted()) {
         (Ok(connections), Ok(diverted)) => (connections, diverted),
         (Err(error), _) | (_, Err(error)) if age < shared.config.drain_timeout => {
             debug!(abi = other.abi, "the records of another ABI cannot be read: {error}");
@@ -140,6 +140,11 @@ fn look(shared: &Arc<Shared>, other: &Other, age: Duration, netns_dirs: &[PathBu
         }
         _ => Default::default(),
     };
+    if other.abandoned(state::now()).unwrap_or(false) {
+        let theirs = connections.difference(&diverted).copied().collect();
+        let taken = inherit::take_over(shared, other, &theirs);
+        connections.retain(|conn| !taken.contains(conn));
+    }
     let live = live(shared, connections);
     if !live.is_empty() {
         if age < shared.config.drain_timeout {

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 use super::Shared;
 use crate::{
     bpf::other::followed,
-    pods::{Ends, Exchange, Pod, clients},
+    pods::{Client, Ends, Exchange, Pod, clients},
     state,
 };
 
@@ -85,7 +85,7 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
     };
     let mut made: HashMap<Tuple, u32> = HashMap::new();
     for client in listed {
-        let Some(service) = services.get(&service_addr(client.remote)) else { continue };
+        let Some(service) = service(services, &client) else { continue };
         if client.layered || !pod.addresses.contains(&client.local.ip()) {
             continue;
         }
@@ -97,8 +97,7 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
         {
             continue;
         }
-        let ends = record::Ends { client: client.said, server: client.heard, ifindex: pod.link.index };
-        let record = record::of(&conn, ends, *service, state::now());
+        let record = record::of(&conn, ends(&client, pod), *service, state::now());
         match shared.maps.connections.add(&conn, &record) {
             Ok(true) => _ = made.insert(conn, record.isn),
             Ok(false) => {
@@ -121,16 +120,13 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
     let mut now: HashMap<Tuple, Exchange> =
         listed.into_iter().map(|client| (Tuple::new(client.local, client.remote), client.exchange)).collect();
     let mut young = 0;
-    let mut room = IDLE_MAX.saturating_sub(shared.maps.dials.walk().count());
+    let mut room = room(shared);
     for (conn, isn) in &made {
         match now.remove(conn) {
             Some(Exchange::None) if room == 0 => {}
             Some(Exchange::None) => {
                 room -= 1;
-                let idle = Dial { hold: *isn, status: DIAL_IDLE, ..Dial::default() };
-                if let Err(error) = shared.maps.dials.add(conn, &idle) {
-                    debug!(%conn, "map dials takes no more: {error}");
-                }
+                say_idle(shared, conn, *isn);
             }
             Some(Exchange::Some) => {}
             None if matches!(ends.has(conn.local_addr(), conn.remote_addr()), Ok(false)) => gone(shared, conn, *isn),
@@ -140,6 +136,30 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
     }
     debug!(pod = %pod.netns.path().display(), connections = made.len(), young, "older connections are followed");
     young != 0
+}
+
+/// The service that a client has dialled.
+pub(super) fn service<'a>(services: &'a Services, client: &Client) -> Option<&'a Service> {
+    services.get(&service_addr(client.remote))
+}
+
+/// What a client's socket shows of both ends.
+pub(super) fn ends(client: &Client, pod: &Pod) -> record::Ends {
+    record::Ends { client: client.said, server: client.heard, ifindex: pod.link.index }
+}
+
+/// How many idle clients may be noted.
+pub(super) fn room(shared: &Shared) -> usize {
+    IDLE_MAX.saturating_sub(shared.maps.dials.walk().count())
+}
+
+/// Notes that a client is idle: the next that it sends begins a request. False: there is no room, or another note.
+pub(super) fn say_idle(shared: &Shared, conn: &Tuple, isn: u32) -> bool {
+    let added = shared.maps.dials.add(conn, &Dial { hold: isn, status: DIAL_IDLE, ..Dial::default() });
+    if let Err(error) = &added {
+        debug!(%conn, "map dials takes no more: {error}");
+    }
+    added.unwrap_or(false)
 }
 
 /// The client has closed it meanwhile, and nobody has seen that.

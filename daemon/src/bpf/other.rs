@@ -1,5 +1,6 @@
 //! Records of another ABI below the same pin directory: what can be said of them without knowing their layouts. `control` has one layout in
-//! all versions, the keys of `connections` and `legs` are tuples, and a leg begins with that of its connection; nothing else is read.
+//! all versions, the keys of `connections` and `legs` are tuples, and a leg begins with that of its connection; nothing else is read. What is
+//! written is one word of `control`, and what is forgotten are connections.
 
 use std::{
     collections::HashSet,
@@ -52,13 +53,28 @@ impl Other {
     /// Tells its programs, and its agent if one lives, that no new connection is to be taken on. An agent that does not know the word
     /// writes over it: it is to be said again and again.
     pub fn drain(&self) -> io::Result<()> {
-        let map = MapData::from_pin(self.dir.join("control")).map_err(io::Error::other)?;
-        let mut map = Array::<_, Wire<Control>>::try_from(Map::Array(map)).map_err(io::Error::other)?;
-        let control = map.get(&0, 0).map_err(io::Error::other)?.0;
+        let (mut map, control) = self.control()?;
         if control.draining != 0 {
             return Ok(());
         }
         map.set(0, Wire(Control { draining: 1, ..control }), 0).map_err(io::Error::other)
+    }
+
+    /// Whether its agent is dead at `now` (`CLOCK_MONOTONIC`, nanoseconds), as its programs see it: they refuse what needs one.
+    pub fn abandoned(&self, now: u64) -> io::Result<bool> {
+        Ok(Control::dead(self.control()?.1.heartbeat, now))
+    }
+
+    /// Its programs follow these connections no longer: their packets pass.
+    pub fn forget(&self, connections: &[Tuple]) -> io::Result<()> {
+        let map = self.map("connections")?;
+        for conn in connections {
+            match map.delete(conn.as_bytes()) {
+                Err(error) if error.kind() != libbpf_rs::ErrorKind::NotFound => return Err(io::Error::other(error)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The connections that its programs follow.
@@ -79,6 +95,13 @@ impl Other {
             Tuple::read_from_prefix(&value).ok().map(|(conn, _)| conn)
         };
         Ok(keys(&map).filter_map(served).collect())
+    }
+
+    fn control(&self) -> io::Result<(Array<MapData, Wire<Control>>, Control)> {
+        let map = MapData::from_pin(self.dir.join("control")).map_err(io::Error::other)?;
+        let map = Array::<_, Wire<Control>>::try_from(Map::Array(map)).map_err(io::Error::other)?;
+        let control = map.get(&0, 0).map_err(io::Error::other)?.0;
+        Ok((map, control))
     }
 
     fn map(&self, name: &str) -> io::Result<MapHandle> {
