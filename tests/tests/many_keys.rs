@@ -11,7 +11,7 @@ use sidetrack_tests::{
 };
 use std::{collections::VecDeque, time::Duration};
 
-/// A leg that gives way is ended by the agent's next sweep.
+/// What a sweep of the agent's ends, a second apart.
 const SWEPT: Duration = Duration::from_secs(4);
 /// Forks that one connection has slots for: all but the baseline's.
 const SLOTS: usize = LEGS - 1;
@@ -67,7 +67,7 @@ fn as_many_keys_as_there_are_slots_share_one_connection(
     agent.no_errors()
 }
 
-/// One key more than there are slots: the leg that has idled longest gives way. Its server is told by the next sweep, nobody else
+/// One key more than there are slots: the leg that has idled longest gives way. Its server is told at once, nobody else
 /// notices, and the next request for its key is dialled anew, in the slot of the next.
 #[rstest]
 fn one_key_more_ends_the_leg_that_has_idled_longest(
@@ -114,5 +114,23 @@ fn one_key_more_ends_the_leg_that_has_idled_longest(
     // The owner's stays as long as its connection is remembered.
     wait_for("the legs to be forgotten", SWEPT, || (maps()? <= 1).then_some(()))
         .with_context(|| format!("{:?}\n{}", maps(), agent.explain()))?;
+    agent.no_errors()
+}
+
+/// However fast the keys change, no more legs are open than there are slots, but for the one that is being ended.
+#[test]
+fn a_hundred_keys_in_a_second_leave_no_crowd_of_legs() -> Result<()> {
+    let Some(scene) = Scene::open("crowd-of-keys", BBR)? else { return Ok(()) };
+    let (forks, routes) = forks(&scene, 120)?;
+    let agent = Agent::start(&scene.lab, &routes)?;
+    agent.wait_attached(["client"])?;
+    let mut http = scene.http()?;
+    let mut most = 0;
+    for number in 0..forks.len() {
+        ask(&agent, &mut http, Some(number))?;
+        most = most.max(forks.iter().map(|fork| fork.clients().len()).sum());
+    }
+    // Its server's threads have to come to know of it, too.
+    ensure!(most <= SLOTS + 3, "{most} legs were open at one moment\n{}", agent.explain());
     agent.no_errors()
 }

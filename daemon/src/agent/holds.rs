@@ -316,6 +316,7 @@ impl Holds {
                 return self.refuse(event, member, error.reason());
             }
         };
+        let before = legs::in_slot(&self.shared, event);
         if !self.answer(event, DIAL_READY, Reason::SpliceCold, made.leg) {
             self.drop_hold(event);
             made.release(&self.shared, member);
@@ -336,6 +337,7 @@ impl Holds {
         }
         self.withdraw(event);
         self.finish(event, member);
+        sweep::replaced(&self.shared, &event.conn, &before);
         made.release(&self.shared, member);
         let (conn, tuple) = (self.shared.maps.connections.find(&event.conn), legs::tuple(&event.conn, &made.leg));
         let leg = self.shared.maps.legs.find(&tuple);

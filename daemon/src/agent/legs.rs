@@ -305,6 +305,12 @@ pub(super) fn current(shared: &Shared, event: &Event) -> bool {
     event.route == 0 || matches!(shared.targets().find(event.route, event.version), Lookup::Current(_))
 }
 
+/// What stands in the slot that a leg is asked for.
+pub(super) fn in_slot(shared: &Shared, event: &Event) -> LegRef {
+    let c = shared.maps.connections.find(&event.conn);
+    c.and_then(|c| c.legs.get(event.slot as usize).copied()).unwrap_or_default()
+}
+
 /// The leg's own tuple.
 pub(super) fn tuple(conn: &Tuple, leg: &LegRef) -> Tuple {
     Tuple { local: conn.local, remote: leg.remote, local_port: leg.local_port, remote_port: leg.remote_port }

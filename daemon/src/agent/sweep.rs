@@ -9,7 +9,7 @@ use std::{
 
 use sidetrack_splice::abi::{
     addr::Tuple,
-    record::{Connection, HeadKey, LEG_NONE, Leg},
+    record::{Connection, HeadKey, LEG_NONE, Leg, LegRef},
 };
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
@@ -49,14 +49,28 @@ pub(super) fn gone(shared: &Shared, conn: &Tuple) {
         return;
     }
     let Some(c) = shared.maps.connections.find(conn) else { return };
-    let now = state::now();
-    for r in c.legs.iter().filter(|r| r.kind != LEG_NONE) {
-        let tuple = legs::tuple(conn, r);
-        // Its tuple may be that of another connection's leg by now.
-        let Some(leg) = shared.maps.legs.find(&tuple).filter(|leg| leg.serves(conn, c.isn)) else { continue };
-        if let Some(why) = ended::leg(Some(&c), &tuple, &leg, now, shared.config.parked_idle) {
-            legs::end(shared, &tuple, &leg, why);
-        }
+    for r in &c.legs {
+        end_due(shared, conn, &c, r);
+    }
+}
+
+/// A leg has taken the slot in which `before` stood: that is nobody's any more.
+pub(super) fn replaced(shared: &Shared, conn: &Tuple, before: &LegRef) {
+    if let Some(c) = shared.maps.connections.find(conn) {
+        end_due(shared, conn, &c, before);
+    }
+}
+
+/// Ends a leg of this connection's, if it is to end.
+fn end_due(shared: &Shared, conn: &Tuple, c: &Connection, r: &LegRef) {
+    if r.kind == LEG_NONE {
+        return;
+    }
+    let tuple = legs::tuple(conn, r);
+    // Its tuple may be that of another connection's leg by now.
+    let Some(leg) = shared.maps.legs.find(&tuple).filter(|leg| leg.serves(conn, c.isn)) else { return };
+    if let Some(why) = ended::leg(Some(c), &tuple, &leg, state::now(), shared.config.parked_idle) {
+        legs::end(shared, &tuple, &leg, why);
     }
 }
 
