@@ -373,7 +373,9 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
     let p = &w.packet;
     // SAFETY: a map value; its response side is ingress's, and begins here.
     let c = unsafe { &mut *c };
-    if p.flags & flag::ACK == 0 || c.server.mss != 0 || p.ack != c.isn.wrapping_add(1) {
+    // The number of a SYN that was under way when the record was made is not known.
+    let older = c.now.flags & CONN_ADOPT != 0;
+    if p.flags & flag::ACK == 0 || c.server.mss != 0 || !older && p.ack != c.isn.wrapping_add(1) {
         return PASS;
     }
     let len = p.options_len();
@@ -382,11 +384,16 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         count(Reason::ErrLoad);
         return PASS;
     }
-    let first = seq::first(p.seq);
-    c.resp.response.pos = first;
-    c.resp.next = first;
-    c.resp.acked = seq::first(c.isn);
     let mut server = open::said(said);
+    if older {
+        // What it agrees to, its client has offered.
+        c.client.options = server.options;
+    } else {
+        let first = seq::first(p.seq);
+        c.resp.response.pos = first;
+        c.resp.next = first;
+        c.resp.acked = seq::first(c.isn);
+    }
     // Zero stands for a SYN-ACK that was not seen.
     if server.mss == 0 {
         server.mss = 536;

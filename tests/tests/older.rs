@@ -239,3 +239,64 @@ fn a_pool_that_probes_is_steered_like_any_other() -> Result<()> {
     scene.isolated()?;
     agent.no_errors()
 }
+
+/// Neither program sees the SYN, nor the agent a connection: its answer waits in the server's pod, where nobody is asked for the next hop.
+#[rstest]
+fn a_connection_whose_syn_is_under_way_is_steered_from_its_first_request_on(
+    #[values(false, true)] agent_first: bool,
+) -> Result<()> {
+    let Some(scene) = Scene::open("older-syn", BBR)? else { return Ok(()) };
+    // Between the second SYN that is sent again and the third lie four seconds.
+    _ = scene.client.sysctl("net/ipv4/tcp_syn_linear_timeouts", "0");
+    let early = agent_first.then(|| Agent::start(&scene.lab, &Routes::new())).transpose()?;
+    if let Some(early) = &early {
+        early.wait_attached(["client"])?;
+    }
+    let hears = |ignores: &str| -> Result<()> {
+        let mut command = std::process::Command::new("sysctl");
+        command.args(["-w", &format!("net.ipv4.conf.{}.arp_ignore={ignores}", scene.base_pod.host_interface())]);
+        scene.lab.run_on_node(command).map(drop)
+    };
+    scene.base_pod.sysctl("net/ipv4/neigh/eth0/retrans_time_ms", "50")?;
+    scene.base_pod.sysctl("net/ipv4/neigh/eth0/mcast_solicit", "1000")?;
+    scene.http()?.exchange(&Request::get("/"))?;
+    hears("8")?;
+    scene.base_pod.ip("neighbour flush dev eth0")?;
+    scene.base.journal().clear();
+    let before = scene.client.kernel_counters()?.get("TcpExt:TCPSynRetrans").copied().unwrap_or_default();
+    let dial = || -> Result<TcpStream> {
+        let socket = scene.client.enter(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            socket.set_nonblocking(true)?;
+            match socket.connect(&scene.service.v4.into()) {
+                Err(error) if error.raw_os_error() == Some(nix::libc::EINPROGRESS) => {}
+                connected => connected?,
+            }
+            socket.set_nonblocking(false)?;
+            std::io::Result::Ok(socket)
+        })??;
+        Ok(socket.into())
+    };
+    let (one, given_up) = (dial()?, dial()?);
+    let waits = || (scene.client.kernel_counters().ok()?.get("TcpExt:TCPSynRetrans")? - before >= 4).then_some(());
+    wait_for("the SYNs to be sent again", PATIENCE, waits)?;
+    let agent = if let Some(early) = early {
+        early.set_routes(&scene.routes())?;
+        early
+    } else {
+        scene.agent()?
+    };
+    let follows = |count: usize| (agent.flows().ok()?["items"].as_array()?.len() == count).then_some(());
+    wait_for("both to be followed", PATIENCE, || follows(2)).with_context(|| agent.explain())?;
+    ensure!(agent.counter("tracked")? == 0, "their SYNs were seen: {}", agent.explain());
+    drop(given_up);
+    hears("0")?;
+    let mut http = Http::over(one)?;
+    for key in [Some(KEY), None, Some(OTHER_KEY), Some(KEY), None] {
+        served(&mut http, &agent, key)?;
+    }
+    ensure!(agent.counter("adopted")? == 1 && agent.counter("opaque_older")? == 0, "{}", agent.explain());
+    wait_for("the one that was given up to be forgotten", PATIENCE, || follows(1)).with_context(|| agent.explain())?;
+    scene.isolated()?;
+    agent.no_errors()
+}

@@ -9,7 +9,7 @@ use sidetrack_splice::{
         reason::Reason,
         record::{
             CONN_DIVERTED, Connection, HEAD_MAX, HeadKey, LEG_BASELINE, LEG_FORK, LEG_NONE, Leg, LegRef, OPT_TIMESTAMP,
-            OPT_WSCALE, STATE_DEAD, STATE_OWNER, STATE_PARKED,
+            OPT_WSCALE, STATE_DEAD, STATE_OWNER, STATE_PARKED, Said,
         },
     },
     table::{Lookup, OnUnreachable, To},
@@ -21,6 +21,7 @@ use zerocopy::IntoBytes;
 use super::{Shared, attached::Member, untaken};
 use crate::{
     cold::{ClientOptions, DialError, DialRequest, Dialled, dial, reset_packet},
+    pods::{Client, clients},
     state,
 };
 
@@ -152,12 +153,22 @@ fn target(shared: &Shared, member: &Member, event: &Event) -> Result<(SocketAddr
     Ok((*fit[at], found.service.clone(), found.key.clone()))
 }
 
+/// What client and server have said in their SYNs. Of a SYN that was under way when its record was made, its socket tells.
+fn said(member: &Member, conn: &Tuple, c: &Connection) -> Result<(Said, Said), LegError> {
+    if c.client.mss != 0 {
+        return Ok((c.client, c.server));
+    }
+    let its = |client: &Client| (client.local, client.remote) == (conn.local_addr(), conn.remote_addr());
+    let found = clients(&member.pod.netns).map_err(LegError::of)?.into_iter().find(its);
+    found.map(|client| (client.said, client.heard)).ok_or_else(|| Outdated::Forgotten.into())
+}
+
 /// What client and baseline agreed on. A scale counts only if both sides sent one (RFC 7323 2.2).
-fn agreed(c: &Connection) -> (ClientOptions, u8) {
-    let options = c.client.options & c.server.options;
+fn agreed(client: Said, server: Said) -> (ClientOptions, u8) {
+    let options = client.options & server.options;
     let scaled = options & OPT_WSCALE != 0;
     let wscale = |w: u8| if scaled { w } else { 0 };
-    (ClientOptions { mss: c.client.mss, options, wscale: wscale(c.client.wscale) }, wscale(c.server.wscale))
+    (ClientOptions { mss: client.mss, options, wscale: wscale(client.wscale) }, wscale(server.wscale))
 }
 
 /// Makes the leg that a hold asks for and stores it. It is parked: egress makes it the owner.
@@ -178,7 +189,8 @@ pub(super) async fn make(
         return Err(Outdated::from(over).into());
     }
     let (backend, service, key) = target(shared, member, event)?;
-    let (client, server_wscale) = agreed(&conn);
+    let (client, server) = said(member, &event.conn, &conn)?;
+    let (client, server_wscale) = agreed(client, server);
     let prefix = prefix?;
     let prefix_len = prefix.len() as u32;
     if !conn.now.awaits(event.hold) {
@@ -212,7 +224,7 @@ pub(super) async fn make(
         abandon(dialled);
         return Err(LegError::Redirected(backend));
     };
-    if let Err(mismatch) = dialled.fits(client, conn.server.mss) {
+    if let Err(mismatch) = dialled.fits(client, server.mss) {
         abandon(dialled);
         return Err(LegError::of(mismatch));
     }

@@ -49,27 +49,42 @@ pub(super) fn adopt_everywhere(shared: &Arc<Shared>, services: &Services) {
     }
 }
 
-/// Looks at a pod's connections to these services, and in the background again at those that were too young to tell.
+/// Connections whose SYN was under way when their record was made, with the number of that.
+type Opening = HashMap<Tuple, u32>;
+
+/// Looks at a pod's connections to these services, and in the background again at those that were too young to tell, and at those whose
+/// SYN is under way, for as long as it is.
 pub(super) fn adopt(shared: &Arc<Shared>, pod: &Pod, services: Services) {
-    if !look(shared, pod, &services) {
-        return;
+    let mut opening = Opening::new();
+    let mut young = look(shared, pod, &services, &mut opening);
+    if !opening.is_empty() {
+        // An answer that came between the list and the record was seen by nobody.
+        young = look(shared, pod, &services, &mut opening);
     }
     let (shared, pod) = (Arc::clone(shared), pod.clone());
     tokio::spawn(async move {
-        for pause in AGAIN {
-            sleep(pause).await;
-            let (shared, pod, services) = (Arc::clone(&shared), pod.clone(), services.clone());
-            let looked = tokio::task::spawn_blocking(move || look(&shared, &pod, &services)).await;
-            if !matches!(looked, Ok(true)) {
+        let mut pauses = AGAIN.into_iter();
+        let mut last = Duration::ZERO;
+        while young || !opening.is_empty() {
+            let pause = pauses.next();
+            // Those that are too young for so long are busy.
+            if pause.is_none() && opening.is_empty() {
                 return;
             }
+            last = pause.unwrap_or(last);
+            sleep(last).await;
+            let (shared, pod, services, mut before) = (Arc::clone(&shared), pod.clone(), services.clone(), opening);
+            let looked = move || (look(&shared, &pod, &services, &mut before), before);
+            let Ok(looked) = tokio::task::spawn_blocking(looked).await else { return };
+            (young, opening) = looked;
         }
     });
 }
 
 /// Makes the records that are missing, and says of those that show nothing whether their client is idle. Returns whether another look
-/// may say more.
-fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
+/// may say more; `opening` are those whose SYN is under way, before and after.
+fn look(shared: &Shared, pod: &Pod, services: &Services, opening: &mut Opening) -> bool {
+    let mut made = std::mem::take(opening);
     if services.is_empty() || shared.superseded() || shared.taking_over.load(Ordering::Relaxed) {
         return false;
     }
@@ -83,7 +98,6 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
             return false;
         }
     };
-    let mut made: HashMap<Tuple, u32> = HashMap::new();
     for client in listed {
         let Some(service) = service(services, &client) else { continue };
         if client.layered || !pod.addresses.contains(&client.local.ip()) {
@@ -103,6 +117,12 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
             Ok(false) => {
                 if let Some(c) = shared.maps.connections.find(&conn).filter(record::shows_nothing) {
                     made.insert(conn, c.isn);
+                    // Its answer came before its record. Nothing that its client has sent may be read by a record that goes.
+                    let unseen = c.server.mss == 0 && client.exchange != Exchange::Opening;
+                    if unseen && shared.maps.dials.find(&conn).is_none() {
+                        _ = shared.maps.connections.put(&conn, &record);
+                        made.insert(conn, record.isn);
+                    }
                 }
             }
             Err(error) => {
@@ -123,10 +143,14 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
     let mut room = room(shared);
     for (conn, isn) in &made {
         match now.remove(conn) {
-            Some(Exchange::None) if room == 0 => {}
-            Some(Exchange::None) => {
-                room -= 1;
-                say_idle(shared, conn, *isn);
+            Some(idle @ (Exchange::None | Exchange::Opening)) => {
+                if idle == Exchange::Opening {
+                    opening.insert(*conn, *isn);
+                }
+                if room > 0 {
+                    room -= 1;
+                    say_idle(shared, conn, *isn);
+                }
             }
             Some(Exchange::Some) => {}
             None if matches!(ends.has(conn.local_addr(), conn.remote_addr()), Ok(false)) => gone(shared, conn, *isn),
@@ -134,7 +158,8 @@ fn look(shared: &Shared, pod: &Pod, services: &Services) -> bool {
             Some(Exchange::Young) | None => young += 1,
         }
     }
-    debug!(pod = %pod.netns.path().display(), connections = made.len(), young, "older connections are followed");
+    let (pod, opening) = (pod.netns.path(), opening.len());
+    debug!(pod = %pod.display(), connections = made.len(), young, opening, "older connections are followed");
     young != 0
 }
 

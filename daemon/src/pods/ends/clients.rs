@@ -7,7 +7,10 @@ use nix::{
     libc,
     sys::socket::{AddressFamily, SockProtocol},
 };
-use sidetrack_splice::abi::record::{OPT_ECN, OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE, Said};
+use sidetrack_splice::abi::{
+    MARK,
+    record::{OPT_ECN, OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE, Said},
+};
 
 use super::{
     EndsError,
@@ -24,12 +27,19 @@ const EXTENSIONS: usize = 2;
 const INFO: u16 = 2;
 /// `INET_DIAG_ULP_INFO`: a protocol that sits on the socket.
 const ULP: u16 = 17;
-/// `TCP_ESTABLISHED`.
-const ESTABLISHED: u32 = 1;
+/// `TCP_ESTABLISHED`, `TCP_SYN_SENT`.
+const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
+/// `INET_DIAG_MARK`, which who has `CAP_NET_ADMIN` is told.
+const SOCKET_MARK: u16 = 15;
 /// `struct inet_diag_msg`: how much was written and is not acknowledged, or not sent; then attributes.
 const UNSENT: usize = 60;
 const ATTRIBUTES: usize = 72;
 
+/// What the marks of all versions' agents have in common ([`MARK`]).
+const ANY_ABI: u32 = !0xfff;
+/// `idiag_state`.
+const STATE: usize = 1;
 /// `idiag_timer`, and its word for a socket that waits to probe (`SO_KEEPALIVE`).
 const TIMER: usize = 2;
 const KEEP_ALIVE: u8 = 2;
@@ -49,6 +59,8 @@ pub(crate) enum Exchange {
     Young,
     /// Something is under way.
     Some,
+    /// Its SYN is: it has sent nothing, and what the two sides say is not known.
+    Opening,
 }
 
 /// A connection as its client's socket shows it.
@@ -56,7 +68,7 @@ pub(crate) enum Exchange {
 pub(crate) struct Client {
     pub local: SocketAddr,
     pub remote: SocketAddr,
-    /// What its SYN said.
+    /// What its SYN said; nothing while that is under way.
     pub said: Said,
     /// What the server's SYN-ACK said; the segment size at least that which is used.
     pub heard: Said,
@@ -65,7 +77,7 @@ pub(crate) struct Client {
     pub layered: bool,
 }
 
-/// All that are established in this namespace, of both families.
+/// All that are established in this namespace, or about to be, of both families, but for the legs that an agent dials at this moment.
 pub(crate) fn open(netns: &Netns) -> Result<Vec<Client>, EndsError> {
     let mut asker = netns.run(|| Asker::open(SockProtocol::NetlinkSockDiag))?.map_err(EndsError::Diag)?;
     let mut all = Vec::new();
@@ -74,7 +86,7 @@ pub(crate) fn open(netns: &Netns) -> Result<Vec<Client>, EndsError> {
         request[0] = family as u8;
         request[1] = libc::IPPROTO_TCP as u8;
         request[EXTENSIONS] = 1 << (INFO - 1);
-        request[STATES].copy_from_slice(&(1_u32 << ESTABLISHED).to_ne_bytes());
+        request[STATES].copy_from_slice(&(1_u32 << ESTABLISHED | 1 << SYN_SENT).to_ne_bytes());
         match asker.ask(Ask::List, BY_FAMILY, &request, BY_FAMILY, client) {
             // A torn list lacks an entry, or has it twice: both are harmless.
             Ok(answers) => all.extend(answers.found),
@@ -100,9 +112,19 @@ fn attribute(answer: &[u8], kind: u16) -> Option<&[u8]> {
 
 fn client(answer: &[u8]) -> Option<Client> {
     let (local, remote) = socket(answer)?;
+    let mark = attribute(answer, SOCKET_MARK).and_then(|mark| u32_at(mark, 0)).unwrap_or_default();
+    if mark & ANY_ABI == MARK & ANY_ABI {
+        return None;
+    }
     let info = attribute(answer, INFO)?;
     let unsent = u32_at(answer, UNSENT)?;
     let layered = attribute(answer, ULP).is_some_and(|nested| !nested.is_empty());
+    if *answer.get(STATE)? == SYN_SENT {
+        let unknown = Said::default();
+        // The SYN's own number; what is more lies in the SYN (TCP Fast Open), or waits for its answer.
+        let exchange = if unsent <= 1 { Exchange::Opening } else { Exchange::Some };
+        return Some(Client { local, remote, said: unknown, heard: unknown, exchange, layered });
+    }
     let (said, heard) = said(info)?;
     let probes = *answer.get(TIMER)? == KEEP_ALIVE;
     Some(Client { local, remote, said, heard, exchange: exchange(info, unsent, probes)?, layered })
@@ -194,6 +216,9 @@ mod tests {
             server.write_all(b"HTTP").expect("connected");
             stream.read_exact(&mut [0; 4]).expect("connected");
             assert!(is(Exchange::None), "the server's, and quiet: {:?}", shown());
+            socket2::SockRef::from(&stream).set_mark(sidetrack_splice::abi::MARK_DIAL).expect("as root");
+            let all = open(&a).expect("this kernel answers");
+            assert!(all.iter().all(|c| c.local != here), "a leg that is dialled is nobody's: {all:?}");
             drop((stream, server));
         }
     }

@@ -245,13 +245,18 @@ impl Kernel {
         let (p, conn) = (self.incoming.packet, self.incoming.leg);
         let mut server = open::said(&packet::options(frame, &p, 0, 0));
         let Some(c) = self.maps.connections.get_mut(&conn) else { return Verdict::Pass };
-        if p.flags & flag::ACK == 0 || c.server.mss != 0 || p.ack != c.isn.wrapping_add(1) {
+        let older = c.now.flags & CONN_ADOPT != 0;
+        if p.flags & flag::ACK == 0 || c.server.mss != 0 || !older && p.ack != c.isn.wrapping_add(1) {
             return Verdict::Pass;
         }
-        let first = seq::first(p.seq);
-        c.resp.response.pos = first;
-        c.resp.next = first;
-        c.resp.acked = seq::first(c.isn);
+        if older {
+            c.client.options = server.options;
+        } else {
+            let first = seq::first(p.seq);
+            c.resp.response.pos = first;
+            c.resp.next = first;
+            c.resp.acked = seq::first(c.isn);
+        }
         if server.mss == 0 {
             server.mss = 536;
         }
