@@ -27,6 +27,7 @@ mod room;
 mod routing;
 mod seldom;
 mod sweep;
+mod unfinished;
 pub mod untaken;
 
 use std::{
@@ -92,6 +93,8 @@ pub struct Options {
 
 /// What all parts of the agent share.
 struct Shared {
+    /// When it began, in nanoseconds: what was dialled before that an agent before it has dialled.
+    began: u64,
     pin_dir: PathBuf,
     maps: Maps,
     config: Config,
@@ -162,6 +165,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
     let mut programmed = routing::adopt(&maps);
     let targets = RwLock::new(programmed.targets());
     let shared = Arc::new(Shared {
+        began: state::now(),
         pin_dir: options.pin_dir.clone(),
         maps,
         config: options.config,

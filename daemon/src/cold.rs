@@ -4,7 +4,7 @@
 //! 2. The caller stores the leg, asks [`Dialled::confirm`], and lets [`Dialled::close`] take the socket away in silence.
 //! 3. [`replay`] sends the held frames again through the pod's [`PacketSocket`]; [`cut`] parts a frame first, and [`acknowledge`] lets it
 //!    say what the client has acknowledged since.
-//! 4. [`reset_frame`] and [`IpSocket`] end a leg at its backend.
+//! 4. [`reset_frame`] and [`IpSocket`] end a leg at its backend; [`probe_packet`] a connection that is no leg yet.
 
 pub mod dial;
 pub mod frame;
@@ -17,7 +17,7 @@ pub(crate) mod testing;
 
 pub use self::{
     dial::{ClientOptions, DialError, DialRequest, Dialled, Mismatch, Spare, dial},
-    frame::{Frame, FrameError, acknowledge, cut, reset_frame, reset_packet},
+    frame::{Frame, FrameError, acknowledge, cut, probe_packet, reset_frame, reset_packet},
     ports::{NoPort, PortBook},
     socket::{IpSocket, PacketSocket, SendError, replay},
 };

@@ -1,14 +1,22 @@
 //! The agent dies, ends, comes back: what is spliced does not notice.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{HashMap, Map, MapData};
 use rstest::rstest;
+use sidetrack_splice::abi::{ABI, addr::Tuple, record::Leg};
 use sidetrack_tests::{
     Agent, Http, HttpError, Load, Request, Scene,
     lab::{BBR, RENO},
     scene::{FAIL_KEY, KEY, OTHER_KEY, UNKNOWN_KEY, Via},
     wait_for,
 };
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
+use zerocopy::FromBytes as _;
 
 /// How long a death may be noticed late.
 const NOTICED: Duration = Duration::from_secs(15);
@@ -265,6 +273,68 @@ fn what_closes_while_no_agent_runs_is_ended_by_the_next_one(
     let gone = || [&scene.base, &scene.fork].iter().all(|origin| origin.clients().is_empty()).then_some(());
     wait_for("every server's connections to end", NOTICED, gone).with_context(|| agent.explain())?;
     agent.no_errors()
+}
+
+/// The pod's ends of all legs that there are.
+fn legs(scene: &Scene) -> Result<BTreeSet<SocketAddr>> {
+    let map = MapData::from_pin(scene.lab.pin_dir().join(format!("v{ABI}/legs")))?;
+    let map: HashMap<_, [u8; size_of::<Tuple>()], [u8; size_of::<Leg>()]> = HashMap::try_from(Map::HashMap(map))?;
+    let local = |key: [u8; size_of::<Tuple>()]| Ok(Tuple::read_from_bytes(&key).expect("as long").local_addr());
+    map.keys().map(|key| local(key?)).collect()
+}
+
+/// The fork's clients, as the records name them.
+fn clients(scene: &Scene) -> impl Iterator<Item = SocketAddr> {
+    scene.fork.clients().into_iter().map(|client| SocketAddr::new(client.ip().to_canonical(), client.port()))
+}
+
+/// What the fork has open and no leg leads to, once what was to end at the agent's death has ended.
+fn stuck(scene: &Scene) -> Result<BTreeSet<SocketAddr>> {
+    let legs = legs(scene)?;
+    let mut left = BTreeSet::new();
+    let none = || {
+        left = clients(scene).filter(|client| !legs.contains(client)).collect();
+        left.is_empty().then_some(())
+    };
+    _ = wait_for("no connection without a leg", Duration::from_millis(300), none);
+    Ok(left)
+}
+
+/// Killed amid dials, again and again, until it was between a connection's freezing and its leg's record.
+#[test]
+fn what_a_killed_agent_has_dialled_and_not_stored_is_ended_by_the_next_one() -> Result<()> {
+    const CLIENTS: usize = 60;
+    let Some(scene) = Scene::open("unfinished", RENO)? else { return Ok(()) };
+    let mut agent = scene.agent()?;
+    for round in 1..=200 {
+        let mut open = (0..CLIENTS).map(|_| Ok(scene.http()?)).collect::<Result<Vec<_>>>()?;
+        for http in &mut open {
+            http.exchange(&Request::get("/")).with_context(|| agent.explain())?;
+        }
+        // It finds them all at once, and has no pause between two dials.
+        agent.freeze()?;
+        let head = Request::get("/").key(KEY).wire();
+        open.iter_mut().try_for_each(|http| http.send(&head))?;
+        agent.thaw()?;
+        while clients(&scene).count() < round % (CLIENTS / 2) {
+            thread::yield_now();
+        }
+        agent.kill9()?;
+        let stuck = stuck(&scene)?;
+        for http in open {
+            http.abort()?;
+        }
+        agent.restart()?;
+        agent.wait_attached(["client"])?;
+        if !stuck.is_empty() {
+            eprintln!("round {round}: {} connections without a leg", stuck.len());
+            let ended = || clients(&scene).all(|client| !stuck.contains(&client)).then_some(());
+            wait_for("them to be ended", Duration::from_secs(5), ended).with_context(|| agent.explain())?;
+            scene.isolated()?;
+            return agent.no_errors();
+        }
+    }
+    bail!("the agent was never killed at that moment: nothing was tested")
 }
 
 /// Waits until tools, and so the kernel programs too, take the agent for dead; not longer than it may take.

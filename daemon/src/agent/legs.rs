@@ -212,9 +212,11 @@ pub(super) async fn make(
     })?;
     let tuple = dialled.tuple();
     let abandon = |dialled: Dialled| {
-        _ = maps.handshakes.remove(&tuple);
-        member.ports.give_back(backend, dialled.local.port());
+        let port = dialled.local.port();
         dialled.abandon();
+        // Behind its end: the successor of an agent that dies here knows of it (`unfinished`).
+        _ = maps.handshakes.remove(&tuple);
+        member.ports.give_back(backend, port);
     };
     let seen = maps.handshakes.find(&tuple).filter(|seen| {
         let sent = seen.isn.wrapping_add(1).wrapping_add(prefix_len);

@@ -16,9 +16,9 @@ use tracing::{debug, warn};
 
 use super::{
     Shared,
-    ended::{self, Client, Silence, UNCLAIMED, older},
+    ended::{self, Client, Silence},
     leaving::{self, Leaving},
-    legs, older,
+    legs, older, unfinished,
 };
 use crate::{
     pods::{Ends, EndsError},
@@ -82,12 +82,7 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
     sweep_legs(shared, now);
     sweep_connections(shared, known, now);
     older::sweep(shared);
-    // Dials that failed, or whose agent died.
-    for (tuple, seen) in shared.maps.handshakes.entries() {
-        if older(seen.at, now, UNCLAIMED) {
-            _ = shared.maps.handshakes.remove(&tuple);
-        }
-    }
+    unfinished::sweep(shared, now);
     for (key, _) in shared.maps.heads.entries() {
         if shared.maps.connections.find(&key.conn).is_none() {
             _ = shared.maps.heads.remove(&key);

@@ -15,7 +15,7 @@ use sidetrack_splice::{
 pub use self::{
     ack::acknowledge,
     cut::cut,
-    reset::{reset_frame, reset_packet},
+    reset::{probe_packet, reset_frame, reset_packet},
 };
 
 /// Length of the Ethernet header. Pods' interfaces carry VLAN tags outside the frame, if at all.

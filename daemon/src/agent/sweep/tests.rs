@@ -9,7 +9,7 @@ use std::{
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sidetrack_splice::abi::{
-    record::{LEG_BASELINE, LEG_FORK, Leg, LegRef, PHASE_CLOSED, STATE_OWNER},
+    record::{Handshake, LEG_BASELINE, LEG_FORK, Leg, LegRef, PHASE_CLOSED, STATE_OWNER},
     route::{Service, ServiceAddr},
 };
 
@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     agent::attached::Attached,
     bpf,
-    cold::testing::vanish,
+    cold::{ClientOptions, DialRequest, Dialled, dial, testing::vanish},
     config::Config,
     pods::{Netns, PodEvent, testing::Lab},
 };
@@ -46,6 +46,7 @@ impl Scene {
         let (attacher, maps, _, _) =
             bpf::load(&pins, &config).expect("this kernel takes the programs").into_parts(false);
         let shared = Shared {
+            began: state::now(),
             pin_dir: pins.clone(),
             maps,
             config,
@@ -89,6 +90,25 @@ impl Scene {
         let conn = Tuple::new(plain(local), plain(to));
         assert!(self.shared.maps.connections.find(&conn).is_some(), "the programs follow {conn}");
         (stream, conn)
+    }
+
+    /// A connection to `to` that is frozen, as one that is about to become a leg. Returns its name.
+    async fn dial(&self, to: SocketAddr) -> (Dialled, Tuple) {
+        let local = if to.is_ipv4() { IpAddr::from([10, 9, 0, 1]) } else { "fd09::1".parse().expect("an address") };
+        let member = self.shared.attached.find(local).expect("attached");
+        self.shared.maps.filter.add(to).expect("room");
+        let request = DialRequest {
+            local,
+            target: to,
+            ports: &member.ports,
+            spare: &member.spare,
+            prefix: b"GET / HT".to_vec(),
+            deadline: tokio::time::Instant::now() + Duration::from_secs(5),
+            client: ClientOptions::default(),
+        };
+        let dialled = dial(&member.pod, request).await.expect("somebody listens");
+        let tuple = dialled.tuple();
+        (dialled, tuple)
     }
 
     /// Makes a fork at `to` the owner of a connection. Returns its leg, and the fork's end of it.
@@ -311,4 +331,36 @@ async fn a_connection_that_begins_while_the_one_before_on_its_ports_is_forgotten
     });
     assert_eq!(lost, 0);
     assert!(scene.shared.maps.legs.find(&conn).is_some());
+}
+
+/// An agent that is killed between the freezing of a connection and the storing of its leg.
+#[tokio::test]
+async fn what_a_predecessor_has_dialled_and_not_stored_is_reset_and_a_dial_under_way_is_not() {
+    let scene = Scene::open().await;
+    let handshakes = &scene.shared.maps.handshakes;
+    for ip in [IpAddr::from([10, 9, 0, 2]), "fd09::2".parse().expect("an address")] {
+        let (listener, to) = scene.listen(ip);
+        let (mut known, start) = (Known::default(), state::now());
+        let (frozen, tuple) = scene.dial(to).await;
+        let (mut fork, _) = listener.accept().expect("connected");
+        fork.read_exact(&mut [0; 8]).expect("the beginning of a head");
+        fork.set_read_timeout(Some(Duration::from_millis(200))).expect("more than zero");
+        let mut hears = || fork.read(&mut [0]).expect_err("nobody speaks").kind();
+        let seen = handshakes.find(&tuple).expect("it passed the pod's interface");
+        assert_ne!(seen.answered, 0);
+        once(&scene.shared, &mut known, start);
+        assert_eq!(hears(), ErrorKind::WouldBlock, "its own");
+        handshakes.put(&tuple, &Handshake { at: scene.shared.began - 1, ..seen }).expect("room");
+        once(&scene.shared, &mut known, start);
+        assert_eq!(hears(), ErrorKind::WouldBlock, "its socket is there");
+        frozen.close();
+        scene.shared.maps.legs.put(&tuple, &Leg { opened: start, ..Leg::default() }).expect("room");
+        once(&scene.shared, &mut known, start);
+        assert_eq!(hears(), ErrorKind::WouldBlock, "a leg");
+        scene.shared.maps.legs.remove(&tuple).expect("it is there");
+        once(&scene.shared, &mut known, start);
+        assert_eq!(hears(), ErrorKind::ConnectionReset);
+        once(&scene.shared, &mut known, start + MINUTE);
+        assert_eq!(handshakes.find(&tuple), None);
+    }
 }

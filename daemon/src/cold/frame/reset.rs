@@ -1,4 +1,4 @@
-//! Resets that end a leg at its backend.
+//! Segments that end a connection at its backend: resets, and probes whose answer is reset.
 
 use sidetrack_splice::abi::addr::{Addr, Tuple};
 
@@ -10,6 +10,11 @@ use super::{ACK, ETHERNET, IPV4, IPV6, RST, TCP, cut::finish};
 /// (RFC 5961, section 3.2). With `ack`, it is a RST+ACK.
 #[must_use]
 pub fn reset_frame(l2: &[u8; ETHERNET], tuple: &Tuple, seq: u32, ack: Option<u32>) -> Vec<u8> {
+    bare(l2, tuple, seq, ack.unwrap_or(0), if ack.is_some() { RST | ACK } else { RST })
+}
+
+/// A segment without payload or window.
+fn bare(l2: &[u8; ETHERNET], tuple: &Tuple, seq: u32, ack: u32, flags: u8) -> Vec<u8> {
     let v4 = tuple.local.is_v4() && tuple.remote.is_v4();
     let mut frame = Vec::with_capacity(ETHERNET + 60);
     frame.extend(&l2[..12]);
@@ -32,9 +37,9 @@ pub fn reset_frame(l2: &[u8; ETHERNET], tuple: &Tuple, seq: u32, ack: Option<u32
     frame.extend(tuple.local_port.to_ne_bytes());
     frame.extend(tuple.remote_port.to_ne_bytes());
     frame.extend(seq.to_be_bytes());
-    frame.extend(ack.unwrap_or(0).to_be_bytes());
+    frame.extend(ack.to_be_bytes());
     // Header length, flags, window, checksum, urgent pointer.
-    frame.extend([0x50, if ack.is_some() { RST | ACK } else { RST }, 0, 0, 0, 0, 0, 0]);
+    frame.extend([0x50, flags, 0, 0, 0, 0, 0, 0]);
     finish(&mut frame, !v4, tcp);
     frame
 }
@@ -43,6 +48,14 @@ pub fn reset_frame(l2: &[u8; ETHERNET], tuple: &Tuple, seq: u32, ack: Option<u32
 #[must_use]
 pub fn reset_packet(tuple: &Tuple, seq: u32, ack: Option<u32>) -> Vec<u8> {
     reset_frame(&[0; ETHERNET], tuple, seq, ack).split_off(ETHERNET)
+}
+
+/// A probe as a keep-alive sends it: an acknowledgement whose number lies before what the receiver expects. It answers with what it
+/// expects (RFC 9293, section 3.10.7.4), which a kernel that has no such connection turns into the exact reset. Without the
+/// Ethernet header.
+#[must_use]
+pub fn probe_packet(tuple: &Tuple, seq: u32, ack: u32) -> Vec<u8> {
+    bare(&[0; ETHERNET], tuple, seq, ack, ACK).split_off(ETHERNET)
 }
 
 #[cfg(test)]
@@ -65,6 +78,10 @@ mod tests {
                 assert_eq!(it.flags(), if ack.is_some() { RST | ACK } else { RST });
                 assert_eq!(reset_packet(&held.tuple(), 0xdead_beef, ack), frame[ETHERNET..]);
             }
+            let probe = [&held.l2()[..], &probe_packet(&held.tuple(), 7, 0x8000_0001)].concat();
+            verify(&probe);
+            let it = Frame::parse(&probe).expect("a frame");
+            assert_eq!((it.tuple(), it.seq(), it.ack(), it.flags()), (held.tuple(), 7, 0x8000_0001, ACK));
         }
     }
 }
