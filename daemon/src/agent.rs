@@ -27,6 +27,7 @@ mod room;
 mod routing;
 mod seldom;
 mod sweep;
+mod tracked;
 mod unfinished;
 pub mod untaken;
 
@@ -55,7 +56,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 use zerocopy::FromBytes;
 
-use self::{attached::Attached, holds::Holds};
+use self::{attached::Attached, holds::Holds, tracked::Tracked};
 use crate::{
     bpf::{self, load::Maps},
     config::{Config, HEARTBEAT_EVERY},
@@ -101,6 +102,8 @@ struct Shared {
     attached: Attached,
     /// Another ABI's programs take new connections on until this version's own are attached everywhere.
     taking_over: AtomicBool,
+    /// Legs that have ended, and may be known yet where they began.
+    tracked: Tracked,
     /// A table of routes is in force: [`Self::targets`] are known.
     routed: AtomicBool,
     targets: RwLock<Targets>,
@@ -171,6 +174,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
         config: options.config,
         attached: Attached::new(attacher),
         taking_over: AtomicBool::new(taking_over),
+        tracked: Tracked::default(),
         routed: AtomicBool::new(false),
         targets,
     });

@@ -349,4 +349,6 @@ pub(super) fn end(shared: &Shared, tuple: &Tuple, leg: &Leg, why: &str) {
         let sent = member.raw.send(&reset_packet(tuple, seq, None), tuple.remote_addr().ip());
         debug!(leg = %tuple, why, ?sent, "leg reset");
     }
+    // Behind the reset: without what it knows of the leg, the pod's connection tracking would take that for invalid.
+    shared.tracked.ended(tuple, leg);
 }

@@ -18,7 +18,7 @@ use super::{
     Shared,
     ended::{self, Client, Silence},
     leaving::{self, Leaving},
-    legs, older, unfinished,
+    legs, older, tracked, unfinished,
 };
 use crate::{
     pods::{Ends, EndsError},
@@ -83,6 +83,7 @@ fn once(shared: &Shared, known: &mut Known, now: u64) {
     sweep_connections(shared, known, now);
     older::sweep(shared);
     unfinished::sweep(shared, now);
+    tracked::sweep(shared);
     for (key, _) in shared.maps.heads.entries() {
         if shared.maps.connections.find(&key.conn).is_none() {
             _ = shared.maps.heads.remove(&key);
@@ -191,6 +192,7 @@ fn forget(shared: &Shared, conn: &Tuple, c: &Connection, heard: Heard) {
                 if let Some(member) = shared.attached.find(tuple.local_addr().ip()).filter(|_| leg.moved != 0) {
                     member.ports.give_back(tuple.remote_addr(), tuple.local_addr().port());
                 }
+                shared.tracked.ended(&tuple, &leg);
             } else {
                 let why = if heard == Heard::All { "the connection is over" } else { "the client has vanished" };
                 legs::end(shared, &tuple, &leg, why);

@@ -78,6 +78,15 @@ impl Ends {
     pub fn destroy(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<bool, EndsError> {
         self.sockets.destroy(local, remote)
     }
+
+    /// Lets the namespace's connection tracking forget a connection, unless a socket has it by now. False: it does not know it.
+    pub fn untrack(&mut self, local: SocketAddr, remote: SocketAddr) -> Result<bool, EndsError> {
+        let Some(translations) = &mut self.translations else { return Ok(false) };
+        if self.sockets.has(local, remote)? {
+            return Ok(false);
+        }
+        translations.forget(local, remote).map_err(EndsError::Tracking)
+    }
 }
 
 /// The number of an address's family.

@@ -261,7 +261,34 @@ impl Pod {
         ))
     }
 
-    /// Undoes [`Pod::black_hole`] and [`Pod::redirect`].
+    /// Lets the pod track its connections, and drop all that belongs to none that it has begun.
+    ///
+    /// # Errors
+    /// When `nft` fails.
+    pub fn track(&self) -> Result<()> {
+        self.filter(
+            "chain input { type filter hook input priority 0; policy drop;\n\
+             ct state established,related accept; iif lo accept; meta l4proto ipv6-icmp accept; }\n\
+             chain output { type filter hook output priority 0; ct state invalid drop; }",
+        )
+    }
+
+    /// The TCP connections that the pod tracks to these addresses, as `/proc/net/nf_conntrack` shows them.
+    ///
+    /// # Errors
+    /// When this kernel has no such file.
+    pub fn tracked(&self, to: &[SocketAddr]) -> Result<Vec<String>> {
+        let path = "/proc/thread-self/net/nf_conntrack";
+        let text = self.enter(|| std::fs::read_to_string(path))?.with_context(|| format!("cannot read {path}"))?;
+        let is = |line: &&str| {
+            let first = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse().ok());
+            let ip = line.split_whitespace().find_map(|word| word.strip_prefix("dst=")?.parse::<IpAddr>().ok());
+            line.contains(" tcp ") && ip.zip(first("dport=")).is_some_and(|(ip, port)| to.contains(&(ip, port).into()))
+        };
+        Ok(text.lines().filter(is).map(ToOwned::to_owned).collect())
+    }
+
+    /// Undoes [`Pod::black_hole`], [`Pod::redirect`] and [`Pod::track`].
     ///
     /// # Errors
     /// When `nft` fails.

@@ -52,6 +52,7 @@ impl Scene {
             config,
             attached: Attached::new(attacher),
             taking_over: false.into(),
+            tracked: tracked::Tracked::default(),
             routed: false.into(),
             targets: RwLock::default(),
         };

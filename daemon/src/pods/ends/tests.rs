@@ -126,6 +126,33 @@ fn a_connection_that_the_namespace_translates_is_there_and_one_that_it_only_trac
 }
 
 #[test]
+fn a_tracked_connection_is_forgotten_unless_a_socket_has_it() {
+    let lab = Lab::new();
+    let (a, b) = lab.pair();
+    let rules = lab.path("rules");
+    let text = "table inet lab {\nchain out {\ntype filter hook output priority 0\nct state invalid drop\n}\n}\n";
+    std::fs::write(&rules, text).expect("a tmpfs of one's own");
+    for ip in FAMILIES {
+        let (_listener, there) = listen(&b, ip);
+        lab.command("a", "nft", &format!("-f {}", rules.display()));
+        let (stream, here) = connect(&a, there);
+        let (_other, beside) = connect(&a, there);
+        let mut ends = Ends::of(&a).expect("this kernel answers");
+        let knows = |local| {
+            let tracked = a.run(Translations::open).expect("entered").expect("opened").tracked(local, there);
+            tracked.expect("this kernel answers")
+        };
+        assert!(!ends.untrack(here, there).expect("this kernel answers"), "its socket is there");
+        assert!(knows(here));
+        vanish(&stream);
+        assert!(ends.untrack(here, there).expect("this kernel answers"));
+        assert!(!knows(here) && knows(beside), "it, and no other");
+        assert!(!ends.untrack(here, there).expect("this kernel answers"), "known no more");
+        lab.command("a", "nft", "delete table inet lab");
+    }
+}
+
+#[test]
 fn what_the_kernel_does_not_answer_is_an_error_and_never_no() {
     let lab = Lab::new();
     let a = Netns::open(&lab.add("a")).expect("a fresh namespace");

@@ -1,5 +1,8 @@
-//! Connections that a namespace translates by itself (containers inside the pod behind a masquerade, a redirect of what the
-//! pod sends): their sockets have other addresses than their packets at the pod's interface. Connection tracking knows them.
+//! What a namespace's connection tracking knows.
+//!
+//! Connections that the namespace translates by itself (containers inside the pod behind a masquerade, a redirect of what the
+//! pod sends) have sockets with other addresses than their packets at the pod's interface. And legs: of each it has seen the dial,
+//! and nothing since, for what is spliced passes beneath it.
 
 use std::{
     io,
@@ -12,9 +15,10 @@ use nix::{libc, sys::socket::SockProtocol};
 use super::family;
 use crate::netlink::{Ask, Asker};
 
-/// `IPCTNL_MSG_CT_GET` and `IPCTNL_MSG_CT_NEW` of subsystem `NFNL_SUBSYS_CTNETLINK`.
-const GET: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8 | 1;
+/// `IPCTNL_MSG_CT_NEW`, `IPCTNL_MSG_CT_GET` and `IPCTNL_MSG_CT_DELETE` of subsystem `NFNL_SUBSYS_CTNETLINK`.
 const NEW: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
+const GET: u16 = NEW | 1;
+const DELETE: u16 = NEW | 2;
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 1 << 15;
 /// `CTA_TUPLE_ORIG`, and in it `CTA_TUPLE_IP`, `CTA_TUPLE_PROTO`.
@@ -52,10 +56,21 @@ impl Translations {
         Ok(self.tracked(remote, local)? && !self.tracked(local, remote)?)
     }
 
-    fn tracked(&mut self, from: SocketAddr, to: SocketAddr) -> io::Result<bool> {
-        match self.0.ask(Ask::One, GET, &question(from, to), NEW, |_| Some(())) {
-            Ok(all) => Ok(!all.found.is_empty()),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+    /// Forgets a connection. False: it is not known.
+    pub fn forget(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<bool> {
+        self.found(DELETE, local, remote).map(|found| found.is_some())
+    }
+
+    /// Whether it knows a connection by the tuple of either of its directions.
+    pub fn tracked(&mut self, from: SocketAddr, to: SocketAddr) -> io::Result<bool> {
+        Ok(self.found(GET, from, to)?.is_some_and(|shown| shown != 0))
+    }
+
+    /// Asks for something about a connection, or to be done with it. Returns how often it was shown; `None`: it is not known.
+    fn found(&mut self, what: u16, from: SocketAddr, to: SocketAddr) -> io::Result<Option<usize>> {
+        match self.0.ask(Ask::One, what, &question(from, to), NEW, |_| Some(())) {
+            Ok(all) => Ok(Some(all.found.len())),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
             Err(error) => Err(error),
         }
     }
