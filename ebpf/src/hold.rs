@@ -1,10 +1,13 @@
 //! Handing frames to the agent.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated as h};
-use sidetrack_splice::abi::{
-    addr::Tuple,
-    event::{EVENT_GONE, Event},
-    reason::Reason,
+use sidetrack_splice::{
+    abi::{
+        addr::Tuple,
+        event::{EVENT_GONE, Event},
+        reason::Reason,
+    },
+    packet::ETH,
 };
 
 use crate::{
@@ -18,6 +21,9 @@ use crate::{
 const SMALL: u32 = 2048;
 const MEDIUM: u32 = 16 * 1024;
 const LARGE: u32 = 64 * 1024 + 256;
+
+/// A longer frame does not tell its length as others do (BIG TCP): nobody could send it again.
+const MOST: u32 = ETH + 0xffff;
 
 const HEADER: u32 = size_of::<Event>() as u32;
 
@@ -110,7 +116,7 @@ pub extern "C" fn hand_over(skb: *mut __sk_buff, kind: u32) -> u32 {
         send::<SMALL, { SMALL as u64 - 1 }>(skb, &event)
     } else if len <= MEDIUM {
         send::<MEDIUM, { MEDIUM as u64 - 1 }>(skb, &event)
-    } else if len <= LARGE {
+    } else if len <= MOST {
         send_large(skb, &event)
     } else {
         count(Reason::FrameTooBig);

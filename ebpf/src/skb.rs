@@ -12,10 +12,14 @@ use sidetrack_splice::{
         reason::Reason,
     },
     filter,
-    packet::{ETH, Edit, Packet, WORDS_V4, WORDS_V6},
+    packet::{ETH, Edit, JUMBO, Packet, WORDS_JUMBO, WORDS_V4, WORDS_V6},
 };
 
-use crate::{count::count, maps::FILTER, mem};
+use crate::{
+    count::count,
+    maps::{self, FILTER},
+    mem,
+};
 
 const TCP: u8 = 6;
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -24,6 +28,10 @@ const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
 /// is done on older kernels, which refuse it.
 #[unsafe(no_mangle)]
 static IPV6_CHECKSUM: u64 = 1 << 7;
+/// `bpf_skb_adjust_room`: between the IP header and what follows it.
+const BPF_ADJ_ROOM_NET: u32 = 0;
+/// The segments stay as large as they are.
+const BPF_F_ADJ_ROOM_FIXED_GSO: u64 = 1;
 /// Recompute `CHECKSUM_COMPLETE` for the stored bytes.
 const BPF_F_RECOMPUTE_CSUM: u64 = 1;
 
@@ -169,6 +177,9 @@ pub fn read<const OUT: bool, S: AsMut<Packet>>(
         };
         let next = (u32::from_be(second) >> 8) as u8;
         let (addr, port) = if OUT { (dest, high(ports)) } else { (source, low(ports)) };
+        if next == 0 && jumbo(skb, u32::from(OUT)) != 0 {
+            return scratch();
+        }
         if next != TCP {
             // Hop-by-hop, routing, fragment, destination options (RFC 8200, section 4.1).
             odd(matches!(next, 0 | 43 | 44 | 60));
@@ -187,6 +198,27 @@ pub fn read<const OUT: bool, S: AsMut<Packet>>(
         return (scratch.as_mut().read_v6(&w, len) || odd(true)).then_some(scratch);
     }
     None
+}
+
+/// Reads a frame of BIG TCP over IPv6 into the scratch memory of its direction. Zero: it is something else, or nobody's business.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn jumbo(skb: *mut __sk_buff, out: u32) -> u32 {
+    let p = if out != 0 { maps::out().map(AsMut::as_mut) } else { maps::incoming().map(AsMut::as_mut) };
+    let (Some(p), Some(w)) = (p, words::<WORDS_JUMBO>(skb, ETH)) else { return 0 };
+    let p: &mut Packet = p;
+    // SAFETY: as in `bytes`.
+    if !p.read_jumbo(&w, unsafe { (*skb).len }) {
+        return 0;
+    }
+    u32::from(if out != 0 { known(&p.dst, p.dst_port()) } else { known(&p.src, p.src_port()) })
+}
+
+/// Takes the header out that tells the length of a frame of BIG TCP: what is left has the layout of any other.
+#[inline(always)]
+pub fn unjumbo(skb: *mut __sk_buff) -> bool {
+    // SAFETY: plain numbers.
+    unsafe { h::bpf_skb_adjust_room(skb.cast(), -(JUMBO as i32), BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO) == 0 }
 }
 
 /// The first and the second port of a word in memory order.
@@ -312,14 +344,19 @@ pub fn rewrite(skb: *mut __sk_buff, p: &Packet, edit: &Edit) -> bool {
         let flag = unsafe { (&raw const IPV6_CHECKSUM).read_volatile() };
         // Kernels before 6.16 do not know the flag, and take the change of the checksum field into CHECKSUM_COMPLETE: there the
         // addresses, and they alone, are stored with their own correction.
+        let mut correct = 0;
         if l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR) | flag) {
-            return l4(skb, check, rest.sum(), 0) && store(skb, ETH + 8, &words, 0);
+            if !p.jumbo() {
+                return l4(skb, check, rest.sum(), 0) && store(skb, ETH + 8, &words, 0);
+            }
+        } else {
+            correct = BPF_F_RECOMPUTE_CSUM;
+            if !l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR)) {
+                return false;
+            }
         }
         let (Some(addresses), Some(behind)) = (words.first_chunk::<8>(), words.last_chunk::<4>()) else { return false };
-        l4(skb, check, a, u64::from(BPF_F_PSEUDO_HDR))
-            && l4(skb, check, rest.sum(), 0)
-            && store(skb, ETH + 8, addresses, BPF_F_RECOMPUTE_CSUM)
-            && store(skb, ETH + 40, behind, 0)
+        l4(skb, check, rest.sum(), 0) && store(skb, ETH + 8, addresses, correct) && store(skb, p.tcp_at, behind, 0)
     }
 }
 

@@ -21,7 +21,12 @@ use crate::{
 pub fn bare(skb: *mut __sk_buff, p: &Packet, seq: u32, ack: u32, flags: u8) -> bool {
     // Only a partial checksum (the kernel completes it later, from what stands in the field) ignores a difference that
     // is not the pseudo header's: `inet_proto_csum_replace_by_diff` in net/core/utils.c.
-    let check = p.tcp_at + 16;
+    if p.jumbo() && !skb::unjumbo(skb) {
+        count(Reason::ErrTurn);
+        return false;
+    }
+    let tcp_at = if p.v6 == 0 { p.tcp_at } else { ETH + 40 };
+    let check = tcp_at + 16;
     let (mut before, mut after) = (0_u16, 0_u16);
     // SAFETY: plain numbers.
     let probed = skb::load(skb, check, &mut before)
@@ -30,7 +35,7 @@ pub fn bare(skb: *mut __sk_buff, p: &Packet, seq: u32, ack: u32, flags: u8) -> b
     let partial = before == after;
     // SAFETY: plain numbers; the helper keeps the checksum field's bytes.
     let made = probed
-        && unsafe { h::bpf_skb_change_tail(skb.cast(), p.tcp_at + 20, 0) == 0 }
+        && unsafe { h::bpf_skb_change_tail(skb.cast(), tcp_at + 20, 0) == 0 }
         && if p.v6 == 0 {
             skb::store(skb, ETH, &made::v4(p, seq, ack, flags, partial), 0)
         } else {

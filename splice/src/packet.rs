@@ -24,6 +24,11 @@ pub const WORDS_V4: usize = 10;
 /// IPv6 header, and TCP header without options, in words.
 pub const WORDS_V6: usize = 15;
 
+/// The same, with the header between them that tells the length of a frame of BIG TCP.
+pub const WORDS_JUMBO: usize = WORDS_V6 + 2;
+/// Length of that header: next header, length, and the jumbo payload option (RFC 2675), before Linux 7.0.
+pub const JUMBO: u32 = 8;
+
 /// A TCP segment's headers. Words are in memory order, numbers in host order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +94,33 @@ impl Packet {
         self.dst = Addr([w[6], w[7], w[8], w[9]]);
         self.v6 = 1;
         self.read_tcp([w[10], w[11], w[12], w[13]], ETH + 40, payload)
+    }
+
+    /// Reads what BIG TCP makes of more than 64 KiB over IPv6: an IPv6 header of length 0, a hop-by-hop header with the length and
+    /// nothing else, and a TCP header. False: anything else.
+    #[inline(always)]
+    #[must_use]
+    pub fn read_jumbo(&mut self, w: &[u32; WORDS_JUMBO], frame_len: u32) -> bool {
+        let second = u32::from_be(w[1]);
+        if u32::from_be(w[0]) >> 28 != 6 || second >> 8 != 0 {
+            return false;
+        }
+        // TCP follows, eight bytes in all, option 0xc2 of four bytes
+        let payload = frame_len.wrapping_sub(ETH + 40);
+        if u32::from_be(w[10]) != 0x0600_c204 || u32::from_be(w[11]) != payload || payload <= 0xffff {
+            return false;
+        }
+        self.src = Addr([w[2], w[3], w[4], w[5]]);
+        self.dst = Addr([w[6], w[7], w[8], w[9]]);
+        self.v6 = 1;
+        self.read_tcp([w[12], w[13], w[14], w[15]], ETH + 40 + JUMBO, payload - JUMBO)
+    }
+
+    /// Whether that header stands between the others.
+    #[inline(always)]
+    #[must_use]
+    pub const fn jumbo(&self) -> bool {
+        self.v6 != 0 && self.tcp_at != ETH + 40
     }
 
     #[inline(always)]
@@ -357,6 +389,41 @@ impl OptionWalk {
 mod tests {
     use super::*;
     use crate::abi::record::{OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE};
+
+    /// A frame of BIG TCP over IPv6, up to the TCP checksum, and its length.
+    fn jumbo(payload: u32) -> ([u32; WORDS_JUMBO], u32) {
+        let mut w = [0; WORDS_JUMBO];
+        let total = payload + JUMBO + 20;
+        (w[0], w[10], w[11]) = (0x6000_0000_u32.to_be(), 0x0600_c204_u32.to_be(), total.to_be());
+        (w[2], w[6]) = (1, 2);
+        (w[12], w[13], w[14], w[15]) = (ports(3, 4), 5_u32.to_be(), 6_u32.to_be(), 0x5018_0007_u32.to_be());
+        (w, ETH + 40 + total)
+    }
+
+    #[test]
+    fn a_frame_of_big_tcp_is_read_behind_the_header_that_tells_its_length() {
+        let ((w, len), mut p) = (jumbo(100_000), Packet::default());
+        assert!(p.read_jumbo(&w, len) && p.jumbo());
+        assert_eq!((p.len, p.tcp_at, p.payload_at, p.v6), (100_000, 62, 82, 1));
+        assert_eq!((p.src, p.dst, p.ports), (Addr([1, 0, 0, 0]), Addr([2, 0, 0, 0]), ports(3, 4)));
+        assert_eq!((p.seq, p.ack, p.window, p.flags), (5, 6, 7, 0x18));
+    }
+
+    #[test]
+    fn no_other_extension_header_is_taken_for_that() {
+        let (w, len) = jumbo(100_000);
+        let odd = |at: usize, value: u32| {
+            let mut w = w;
+            w[at] = value.to_be();
+            Packet::default().read_jumbo(&w, len)
+        };
+        assert!(!odd(0, 0x4000_0000) && !odd(1, 0x0001_0000) && !odd(1, 0x0000_0640), "IPv6, no length, hop-by-hop");
+        assert!(!odd(10, 0x1100_c204) && !odd(10, 0x0601_c204) && !odd(10, 0x0600_0502), "UDP, more options, another");
+        assert!(!odd(11, 100_027) && !odd(11, 100_029), "another length than the frame's");
+        assert!(!odd(15, 0x4018_0007), "a TCP header that is too short");
+        let (small, len) = jumbo(60_000);
+        assert!(!Packet::default().read_jumbo(&small, len), "64 KiB need no such header");
+    }
 
     fn walk(bytes: &[u8], edit: OptionEdit) -> (Vec<u8>, SynOptions) {
         let mut o = [0xee; 64];

@@ -122,6 +122,24 @@ impl Wire {
         }
     }
 
+    /// The length of the longest packet, without its Ethernet header, of those that have come since it was last asked.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn longest(&self) -> Result<usize> {
+        let mut bytes = vec![0; 1 << 20];
+        let mut longest = 0;
+        loop {
+            match (&self.socket).read(&mut bytes) {
+                Ok(length) => longest = longest.max(length),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Ok(longest);
+                }
+                Err(error) => return Err(error).context("a packet socket"),
+            }
+        }
+    }
+
     /// The last segment with payload, of those that have come since it was last asked, that is from this address.
     ///
     /// # Errors

@@ -242,7 +242,8 @@ reasons! {
     ErrScan = "err_scan": Defect,
     /// A redirect failed.
     ErrRedirect = "err_redirect": Defect,
-    /// An IP packet with options or fragments to a tracked tuple, or with extension headers of IPv6 to anywhere: passed as it is.
+    /// An IP packet with options or fragments to a tracked tuple, or with extension headers of IPv6 to anywhere (but the one of
+    /// BIG TCP): passed as it is.
     OddHeader = "odd_header": None
         "Reports of multicast listeners count here, too. Where it grows with requests: their packets cannot be read, and steer nothing.",
     /// Map `legs` had no room for a leg, or for the original one of a connection that was to be diverted: reset.
