@@ -177,7 +177,15 @@ pub extern "C" fn to_owner(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -
             out.state.flags &= !CONN_PENDING;
             commit(c, out);
         } else {
-            note_acked(skb, c, out);
+            note_acked(skb, c);
+            let at = out.state.acknowledges_at(out.start);
+            if out.end == out.start && at != out.start {
+                if forward::renumber(skb, at as u32) == 0 {
+                    count(Reason::ErrStore);
+                    return STOLEN;
+                }
+                (out.start, out.end) = (at, at);
+            }
         }
     }
     // SAFETY: a map value; two numbers of it are compared, and a wrong answer is a reset.
@@ -193,7 +201,7 @@ pub extern "C" fn to_owner(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -
             return STOLEN;
         }
     }
-    let again = out.end > out.start && out.end <= out.state.next && out.state.flags & CONN_DIVERTED != 0;
+    let again = out.state.sent_again(out.start, out.end, mark == MARK_REPLAY);
     // SAFETY: a map value, one number that need not be exact.
     if again && out.state.leg_dead(resp, out.end, skb::now(), unsafe { &mut (*c).again }) {
         return reset(out, Reason::ResetLegDead);
@@ -267,6 +275,9 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
                 let _ = HEADS.remove(&out.key);
             }
             PASS_ON
+            if out.state.flags & CONN_PENDING != 0 {
+                note_acked(skb, c);
+            }
         }
         decide::STEP_CUT if decide::no_agent() => reset(out, Reason::ResetAgentDead),
         decide::STEP_CUT => {
@@ -326,7 +337,7 @@ pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         return STOLEN;
     }
     count(Reason::HoldMore);
-    note_acked(skb, c, out);
+    note_acked(skb, c);
     // SAFETY: a map value; a bound that need not be exact.
     unsafe { (*c).now.held_bytes = bytes };
     STOLEN
@@ -348,8 +359,13 @@ pub extern "C" fn across(skb: *mut __sk_buff) -> i32 {
 
 /// Notes what the client acknowledges, and echoes, while the agent has frames of its: the agent says the first in each frame when it
 /// sends that again.
-#[inline(always)]
-fn note_acked(skb: *mut __sk_buff, c: *mut Connection, out: &Out) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn note_acked(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
+    let Some(out) = maps::out() else { return 0 };
+    if c.is_null() {
+        return 0;
+    }
     // SAFETY: map values, one number each. Where a step on another CPU writes an older one over it, that step's segment is the
     // client's own, and as young.
     unsafe {
@@ -362,6 +378,7 @@ fn note_acked(skb: *mut __sk_buff, c: *mut Connection, out: &Out) {
         }
     }
 }
+    1
 
 /// Makes the leg in `out.slot` the owner, from this segment on.
 #[unsafe(no_mangle)]

@@ -7,6 +7,7 @@ use sidetrack_splice::{
         reason::Reason,
         record::{CONN_DIVERTED, Connection, Leg, STATE_DEAD},
     },
+    checksum::Diff,
     packet::{Edit, flag, ports},
     seq::{self, Numbers},
 };
@@ -14,7 +15,7 @@ use sidetrack_splice::{
 use crate::{
     count::count,
     legs,
-    maps::{OUT, Out},
+    maps::{self, OUT, Out},
     options,
     skb::{self, PASS, STOLEN},
 };
@@ -41,6 +42,19 @@ pub fn forward(skb: *mut __sk_buff, out: &mut Out, c: *mut Connection) -> i32 {
         return STOLEN;
     }
     headers(skb, leg)
+}
+
+/// Gives the segment in hand another sequence number. Zero: the packet could not be written.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn renumber(skb: *mut __sk_buff, seq: u32) -> u32 {
+    let Some(out) = maps::out() else { return 0 };
+    let p = &mut out.packet;
+    let mut diff = Diff::new();
+    diff.word(p.seq.to_be(), seq.to_be());
+    p.seq = seq;
+    let done = skb::store(skb, p.tcp_at + 4, &seq.to_be(), 0) && skb::fix_checksum(skb, p.tcp_at + 16, diff.sum());
+    u32::from(done)
 }
 
 /// Rewrites the segment's headers for a leg, and sends it there.

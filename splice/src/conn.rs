@@ -96,6 +96,16 @@ impl ConnState {
 
     /// Whether a head is due at `start`, in order, on a connection that only the baseline has served, with nothing else pending.
     #[inline(always)]
+    /// The position that a bare acknowledgement at `start` may say. What is held counts as sent for the client, and its owner has seen
+    /// nothing of it: where that fills the window, a number behind it lies beyond, and what it acknowledges would not count
+    /// (RFC 9293, section 3.10.7.4). It says the one behind the held head's first: in the window, and not the next in order. That
+    /// would make its time the latest that counts, and the head's an old one (`TS.Recent` and PAWS, RFC 7323, sections 4.3 and 5).
+    #[inline(always)]
+    #[must_use]
+    pub const fn acknowledges_at(&self, start: u64) -> u64 {
+        if self.phase == PHASE_HOLD && start > self.held + 1 { self.held + 1 } else { start }
+    }
+
     #[must_use]
     pub fn plain_head(&self, start: u64) -> bool {
         self.phase == PHASE_WATCH
@@ -124,6 +134,14 @@ impl ConnState {
 
     /// Whether a segment that ends at `end` shows that its leg has died without a word: it is a retransmission, not the first (which
     /// is noted in `first`) since the leg was heard of or got a new request, and the next would come too late.
+    /// Whether the client sends again what has gone to a leg. A held frame that the agent sends (`replayed`) may lie behind what has gone
+    /// by another way, and is no retransmission.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sent_again(&self, start: u64, end: u64, replayed: bool) -> bool {
+        !replayed && end > start && end <= self.next && self.flags & CONN_DIVERTED != 0
+    }
+
     ///
     /// Each waits twice as long as the one before (RFC 6298, section 5.5): counted from the first, the next comes after up to three
     /// times as long.
@@ -213,6 +231,13 @@ impl ConnState {
 
     /// A held head goes on, or the hold becomes another. [`CONN_PENDING`] stays: what came behind it is with the agent yet.
     #[inline(always)]
+    /// Whether [`Self::acked`] counts for a frame of this hold: the record says so of it, or of a later one. Frames behind a head may go
+    /// on when the next head among them is held already.
+    #[must_use]
+    pub const fn has_come_to(&self, hold: u32) -> bool {
+        self.hold.wrapping_sub(hold).cast_signed() >= 0
+    }
+
     pub fn release(&mut self) {
         self.phase = PHASE_WATCH;
         self.flags &= !CONN_HELD;

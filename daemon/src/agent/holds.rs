@@ -166,7 +166,7 @@ impl Holds {
     /// Sends a held frame again. It acknowledges what its client has acknowledged since: an owner may change only when the client has
     /// got all that the old one has said.
     fn again(&self, event: &Event, member: &Member, mut held: Held) {
-        let c = self.shared.maps.connections.find(&event.conn).filter(|c| c.now.hold == event.hold);
+        let c = self.shared.maps.connections.find(&event.conn).filter(|c| c.now.has_come_to(event.hold));
         if let Some(Err(error)) = c.map(|c| acknowledge(&mut held.bytes, c.now.acked)) {
             warn!(conn = %event.conn, "{error}");
         }

@@ -84,6 +84,35 @@ fn a_held_head_whose_route_has_changed_asks_at_once() {
 
 #[test]
 fn while_a_head_is_held_the_clients_acknowledgements_are_remembered() {
+#[test]
+fn a_bare_acknowledgement_behind_a_held_head_stays_in_its_owners_window() {
+    let mut state = watching(1000);
+    assert_eq!(state.acknowledges_at(1400), 1400, "nothing is held");
+    state.hold(held(1000, LEGS as u32, 0), 5);
+    assert_eq!(state.acknowledges_at(66_535), 1001, "all that is held fills the window");
+    for at in [999, 1000, 1001] {
+        assert_eq!(state.acknowledges_at(at), at, "a keep-alive probe, or nothing between");
+    }
+    state.release();
+    assert_eq!(state.acknowledges_at(1400), 1400);
+}
+
+#[test]
+fn a_frame_behind_a_head_acknowledges_what_is_known_also_when_the_next_head_is_held() {
+    let mut state = watching(1000);
+    state.hold(held(1000, LEGS as u32, 70), 5);
+    let first = state.hold;
+    assert!(state.has_come_to(first));
+    assert!(!state.has_come_to(first.wrapping_add(1)), "its event was read before its record");
+    state.acked = 99;
+    state.release();
+    state.hold(held(1400, LEGS as u32, 70), 6);
+    assert!(state.has_come_to(first), "frames of the first hold are with the agent yet");
+    assert_eq!(state.acked, 99);
+    state.hold = 0;
+    assert!(state.has_come_to(u32::MAX));
+}
+
     let mut state = ConnState { acked: 3, ..watching(1000) };
     state.hold(held(1000, LEGS as u32, u32::MAX - 9), 0);
     assert_eq!(
@@ -255,6 +284,15 @@ fn a_dead_leg_is_given_up_within_two_seconds_of_the_first_retransmission_whateve
 fn a_final_status_in_place_of_100_ends_the_wait_for_a_body() {
     let mut state = watching(1000);
     state.consume(&Facts { length: 5, expect: true, ..Facts::default() }, 1100, 1100);
+#[test]
+fn a_held_frame_that_is_behind_what_has_gone_on_is_no_retransmission() {
+    let state = ConnState { flags: CONN_DIVERTED, ..watching(1000) };
+    assert!(state.sent_again(900, 1000, false));
+    assert!(!state.sent_again(900, 1000, true), "the agent has had it");
+    assert!(!state.sent_again(900, 1001, false) && !state.sent_again(1000, 1000, false));
+    assert!(!ConnState { flags: 0, ..state }.sent_again(900, 1000, false));
+}
+
     assert_ne!(state.flags & CONN_EXPECT, 0);
     assert!(!state.expect_failed(&answered(0, 700, 1100)));
     assert!(state.expect_failed(&answered(1, 700, 1100)));

@@ -91,7 +91,7 @@ impl World {
 
     /// Sends a held frame again.
     fn again(&mut self, event: &Event, mut frame: Vec<u8>) {
-        let c = self.kernel.maps.connections.get(&event.conn).filter(|c| c.now.hold == event.hold);
+        let c = self.kernel.maps.connections.get(&event.conn).filter(|c| c.now.has_come_to(event.hold));
         if let Some(c) = c {
             acknowledge(&mut frame, c.now.acked).expect("the programs hold frames");
             wire::complete(&mut frame);

@@ -147,8 +147,14 @@ impl Kernel {
             } else {
                 self.note_acked(frame);
             }
+                let at = self.out.state.acknowledges_at(start);
+                if end == start && at != start {
+                    packet::renumber(frame, &mut self.out.packet, at as u32);
+                    (self.out.start, self.out.end) = (at, at);
+                }
         }
         let resp = self.c().map(|c| c.resp).unwrap_or_default();
+        let (start, end) = (self.out.start, self.out.end);
         if self.out.state.flags & CONN_EXPECT != 0 && end > start {
             if self.out.state.expect_failed(&resp) {
                 return self.reset(Reason::ResetExpect);
@@ -157,7 +163,7 @@ impl Kernel {
             self.out.state.passed(end);
             self.commit();
         }
-        let again = end > start && end <= self.out.state.next && self.out.state.flags & CONN_DIVERTED != 0;
+        let again = self.out.state.sent_again(start, end, replayed);
         let (state, now) = (self.out.state, self.now);
         if again && self.c().is_some_and(|c| state.leg_dead(&resp, end, now, &mut c.again)) {
             return self.reset(Reason::ResetLegDead);
@@ -211,6 +217,9 @@ impl Kernel {
                     self.maps.heads.remove(&(self.out.conn, OUTWARD));
                 }
                 Next::PassOn
+                if self.out.state.flags & CONN_PENDING != 0 {
+                    self.note_acked(frame);
+                }
             }
             Step::Cut if self.no_agent() => self.reset(Reason::ResetAgentDead),
             Step::Cut => {

@@ -95,6 +95,15 @@ pub fn rewrite(frame: &mut [u8], p: &Packet, edit: &Edit) {
     }
 }
 
+/// Gives a segment another sequence number.
+pub fn renumber(frame: &mut [u8], p: &mut Packet, seq: u32) {
+    let mut diff = Diff::new();
+    diff.word(p.seq.to_be(), seq.to_be());
+    p.seq = seq;
+    store(frame, p.tcp_at as usize + 4, &[seq.to_be()]);
+    fix_checksum(frame, p.tcp_at as usize + 16, diff.sum());
+}
+
 /// Walks through the options of a packet, and edits them. Nothing to edit: `flags` and `sack` are zero.
 pub fn options(frame: &mut [u8], p: &Packet, flags: u32, sack: u32) -> OptionWalk {
     let (at, len) = (p.tcp_at as usize + 20, p.options_len() as usize);
