@@ -7,6 +7,7 @@ use sidetrack_splice::{
         record::{Connection, DIAL_IDLE, RESP_INTERIM, RespState},
     },
     adopt::{self, STATUS_BYTES},
+    conn::Gap,
     packet::flag,
 };
 
@@ -16,8 +17,8 @@ use crate::{
     decide::copy_response,
     maps::{self, DIALS, Out},
     open,
-    skb::PASS,
-    step::{PASS_ON, READ, commit},
+    skb::{self, PASS, STOLEN},
+    step::{ADOPT, GIVE_UP, PASS_ON, READ, commit},
 };
 
 /// A payload of the client's. It is read if a request must begin here, else it passes.
@@ -49,6 +50,36 @@ pub extern "C" fn request(c: *mut Connection) -> i32 {
     // Where another CPU was faster, the next payload finds that something was not seen.
     commit(c, out);
     PASS_ON
+}
+
+/// A segment behind bytes that were not seen: it waits for them, the client is reset, or its connection is as one that is older than its
+/// record.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn gap(c: *mut Connection) -> i32 {
+    let Some(out) = maps::out() else { return PASS };
+    if c.is_null() {
+        return PASS;
+    }
+    out.now = skb::now();
+    let (before, now) = (out.state.held, out.now);
+    match out.state.gap(now) {
+        Gap::Wait => {
+            if out.state.held != before {
+                commit(c, out);
+            }
+            count(Reason::Gap);
+            STOLEN
+        }
+        Gap::Unread => {
+            count(Reason::OpaqueGap);
+            if out.packet.len == 0 { PASS_ON } else { ADOPT }
+        }
+        Gap::Reset => {
+            out.reason = Reason::ResetGap as u32;
+            GIVE_UP
+        }
+    }
 }
 
 /// Whether the agent has found the client's socket idle since the record stands. It is asked once.

@@ -118,6 +118,7 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
         Place::Read | Place::Retry => read(skb, c, mark),
         Place::Behind => behind(skb, c),
         Place::Across => across(skb),
+        Place::Drop(Reason::Gap) => adopt::gap(c),
         Place::Drop(reason) => {
             count(reason);
             STOLEN
@@ -274,10 +275,10 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
             if gathered {
                 let _ = HEADS.remove(&out.key);
             }
-            PASS_ON
             if out.state.flags & CONN_PENDING != 0 {
                 note_acked(skb, c);
             }
+            PASS_ON
         }
         decide::STEP_CUT if decide::no_agent() => reset(out, Reason::ResetAgentDead),
         decide::STEP_CUT => {
@@ -377,8 +378,8 @@ pub extern "C" fn note_acked(skb: *mut __sk_buff, c: *mut Connection) -> u32 {
             (*leg).ts_echo = seq::echoed(s.ecr, (*leg).ts_echo);
         }
     }
-}
     1
+}
 
 /// Makes the leg in `out.slot` the owner, from this segment on.
 #[unsafe(no_mangle)]

@@ -95,6 +95,14 @@ impl ConnState {
         true
     }
 
+    /// Nobody knows where a request begins, on a connection that was seen to begin: not with the segment in hand.
+    #[inline(always)]
+    pub(crate) fn lost(&mut self) {
+        self.request.pos = u64::MAX;
+        self.flags |= CONN_ADOPT;
+        self.held = u64::MAX;
+    }
+
     /// Reading starts at `start`.
     #[inline(always)]
     pub fn adopt(&mut self, start: u64) {

@@ -17,6 +17,8 @@ use crate::{
     seq,
 };
 
+pub use self::gap::{GAP_NS, Gap};
+
 /// The agent is asked again about a held head not more often than this.
 pub const ASK_EVERY_NS: u64 = 150_000_000;
 
@@ -94,8 +96,6 @@ impl ConnState {
         }
     }
 
-    /// Whether a head is due at `start`, in order, on a connection that only the baseline has served, with nothing else pending.
-    #[inline(always)]
     /// The position that a bare acknowledgement at `start` may say. What is held counts as sent for the client, and its owner has seen
     /// nothing of it: where that fills the window, a number behind it lies beyond, and what it acknowledges would not count
     /// (RFC 9293, section 3.10.7.4). It says the one behind the held head's first: in the window, and not the next in order. That
@@ -106,6 +106,8 @@ impl ConnState {
         if self.phase == PHASE_HOLD && start > self.held + 1 { self.held + 1 } else { start }
     }
 
+    /// Whether a head is due at `start`, in order, on a connection that only the baseline has served, with nothing else pending.
+    #[inline(always)]
     #[must_use]
     pub fn plain_head(&self, start: u64) -> bool {
         self.phase == PHASE_WATCH
@@ -132,8 +134,6 @@ impl ConnState {
         self.flags & CONN_EXPECT != 0 && resp.answered == self.asked && resp.continued != self.asked
     }
 
-    /// Whether a segment that ends at `end` shows that its leg has died without a word: it is a retransmission, not the first (which
-    /// is noted in `first`) since the leg was heard of or got a new request, and the next would come too late.
     /// Whether the client sends again what has gone to a leg. A held frame that the agent sends (`replayed`) may lie behind what has gone
     /// by another way, and is no retransmission.
     #[inline(always)]
@@ -142,6 +142,8 @@ impl ConnState {
         !replayed && end > start && end <= self.next && self.flags & CONN_DIVERTED != 0
     }
 
+    /// Whether a segment that ends at `end` shows that its leg has died without a word: it is a retransmission, not the first (which
+    /// is noted in `first`) since the leg was heard of or got a new request, and the next would come too late.
     ///
     /// Each waits twice as long as the one before (RFC 6298, section 5.5): counted from the first, the next comes after up to three
     /// times as long.
@@ -229,8 +231,6 @@ impl ConnState {
         self.holds(hold) || self.hold == hold.wrapping_sub(1)
     }
 
-    /// A held head goes on, or the hold becomes another. [`CONN_PENDING`] stays: what came behind it is with the agent yet.
-    #[inline(always)]
     /// Whether [`Self::acked`] counts for a frame of this hold: the record says so of it, or of a later one. Frames behind a head may go
     /// on when the next head among them is held already.
     #[must_use]
@@ -238,6 +238,8 @@ impl ConnState {
         self.hold.wrapping_sub(hold).cast_signed() >= 0
     }
 
+    /// A held head goes on, or the hold becomes another. [`CONN_PENDING`] stays: what came behind it is with the agent yet.
+    #[inline(always)]
     pub fn release(&mut self) {
         self.phase = PHASE_WATCH;
         self.flags &= !CONN_HELD;
@@ -480,6 +482,8 @@ pub fn at_head(
         Switchable::Yes => Step::Dial(slot_for(legs, want, state)),
     }
 }
+
+mod gap;
 
 #[cfg(test)]
 mod tests;

@@ -122,7 +122,7 @@ pub const CONN_HELD: u32 = 32;
 /// The agent has frames of the client's, or a segment of the client's own has not shown yet that it has none any more: what the client
 /// acknowledges meanwhile is noted in [`ConnState::acked`].
 pub const CONN_PENDING: u32 = 64;
-/// It is older than its record, and nobody knows yet where its next request begins: nothing is read, see [`crate::adopt`]. Zero stands
+/// It is older than its record, or nothing of it was seen to begin, and nobody knows yet where its next request begins: nothing is read, see [`crate::adopt`]. Zero stands
 /// for positions that were not seen.
 pub const CONN_ADOPT: u32 = 128;
 
@@ -162,9 +162,9 @@ pub struct ConnState {
     pub flags: u32,
     /// Where the owner last changed.
     pub switched: u64,
-    /// Position of the first byte that is held, in [`PHASE_HOLD`].
+    /// Position of the first byte that is held, in [`PHASE_HOLD`]; in [`PHASE_WATCH`] that is missing, see [`ConnState::gap`].
     pub held: u64,
-    /// Nanoseconds (`CLOCK_MONOTONIC`) when the agent was last asked about it.
+    /// Nanoseconds (`CLOCK_MONOTONIC`) when the agent was last asked about it, or when it was first missed.
     pub asked_at: u64,
     /// Number of the hold; the agent's answer in map `dials` names it.
     pub hold: u32,

@@ -45,6 +45,35 @@ fn bodies_and_acknowledgements_need_no_reading_and_a_head_does() {
 }
 
 #[test]
+fn what_lies_behind_a_gap_waits_for_a_bounded_time() {
+    let mut state = ConnState { flags: CONN_HTTP, ..watching(1 << 32) };
+    assert_eq!(state.gap(7), Gap::Wait);
+    assert_eq!(state.gap(6 + GAP_NS), Gap::Wait);
+    let filled = ConnState { request: Framing::head((1 << 32) + 9), ..state };
+    assert_eq!({ filled }.gap(7 + GAP_NS), Gap::Wait, "it has been filled: this is another");
+    for (of, flags, partial) in [("read", CONN_HTTP, 0), ("diverted", CONN_DIVERTED, 0), ("begun", 0, 20)] {
+        let mut state = ConnState { flags, partial, ..watching(1 << 32) };
+        assert_eq!(state.gap(7), Gap::Wait, "{of}");
+        assert_eq!(state.gap(7 + GAP_NS), Gap::Reset, "{of}: it may be a keyed head's end");
+        assert_eq!(state.flags, flags, "{of}");
+    }
+}
+
+#[test]
+fn behind_a_gap_at_its_beginning_a_connection_is_as_one_that_is_older_than_its_record() {
+    let at = 1 << 32;
+    let (mut state, resp) = (watching(at), RespState { acked: at + 300, ..answered(0, at, at) });
+    assert_eq!(state.gap(7), Gap::Wait);
+    assert_eq!(state.place(at + 300, at + 400), Place::Drop(Reason::Gap));
+    assert_eq!(state.gap(7 + GAP_NS), Gap::Unread);
+    assert!(!state.begins(&resp, (at + 300) as u32, at as u32, true), "nobody knows what was before it");
+    assert!(!state.unknown(at + 400, resp.next), "it is not counted twice");
+    assert_eq!(state.place(at + 400, at + 500), Place::Owner);
+    let resp = RespState { acked: at + 400, next: at + 50, ..resp };
+    assert!(state.begins(&resp, (at + 400) as u32, (at + 50) as u32, false), "behind a whole exchange");
+}
+
+#[test]
 fn behind_a_held_head_everything_waits_and_before_it_nothing_does() {
     let mut state = watching(1000);
     assert!(state.hold(held(1000, 1, 0), 5));
@@ -53,6 +82,35 @@ fn behind_a_held_head_everything_waits_and_before_it_nothing_does() {
     assert_eq!(state.place(900, 1001), Place::Across, "the owner may have lost what lies before");
     assert_eq!(state.place(1000, 1200), Place::Retry);
     assert_eq!(state.place(1200, 1300), Place::Behind);
+}
+
+#[test]
+fn a_bare_acknowledgement_behind_a_held_head_stays_in_its_owners_window() {
+    let mut state = watching(1000);
+    assert_eq!(state.acknowledges_at(1400), 1400, "nothing is held");
+    state.hold(held(1000, LEGS as u32, 0), 5);
+    assert_eq!(state.acknowledges_at(66_535), 1001, "all that is held fills the window");
+    for at in [999, 1000, 1001] {
+        assert_eq!(state.acknowledges_at(at), at, "a keep-alive probe, or nothing between");
+    }
+    state.release();
+    assert_eq!(state.acknowledges_at(1400), 1400);
+}
+
+#[test]
+fn a_frame_behind_a_head_acknowledges_what_is_known_also_when_the_next_head_is_held() {
+    let mut state = watching(1000);
+    state.hold(held(1000, LEGS as u32, 70), 5);
+    let first = state.hold;
+    assert!(state.has_come_to(first));
+    assert!(!state.has_come_to(first.wrapping_add(1)), "its event was read before its record");
+    state.acked = 99;
+    state.release();
+    state.hold(held(1400, LEGS as u32, 70), 6);
+    assert!(state.has_come_to(first), "frames of the first hold are with the agent yet");
+    assert_eq!(state.acked, 99);
+    state.hold = 0;
+    assert!(state.has_come_to(u32::MAX));
 }
 
 #[test]
@@ -84,35 +142,6 @@ fn a_held_head_whose_route_has_changed_asks_at_once() {
 
 #[test]
 fn while_a_head_is_held_the_clients_acknowledgements_are_remembered() {
-#[test]
-fn a_bare_acknowledgement_behind_a_held_head_stays_in_its_owners_window() {
-    let mut state = watching(1000);
-    assert_eq!(state.acknowledges_at(1400), 1400, "nothing is held");
-    state.hold(held(1000, LEGS as u32, 0), 5);
-    assert_eq!(state.acknowledges_at(66_535), 1001, "all that is held fills the window");
-    for at in [999, 1000, 1001] {
-        assert_eq!(state.acknowledges_at(at), at, "a keep-alive probe, or nothing between");
-    }
-    state.release();
-    assert_eq!(state.acknowledges_at(1400), 1400);
-}
-
-#[test]
-fn a_frame_behind_a_head_acknowledges_what_is_known_also_when_the_next_head_is_held() {
-    let mut state = watching(1000);
-    state.hold(held(1000, LEGS as u32, 70), 5);
-    let first = state.hold;
-    assert!(state.has_come_to(first));
-    assert!(!state.has_come_to(first.wrapping_add(1)), "its event was read before its record");
-    state.acked = 99;
-    state.release();
-    state.hold(held(1400, LEGS as u32, 70), 6);
-    assert!(state.has_come_to(first), "frames of the first hold are with the agent yet");
-    assert_eq!(state.acked, 99);
-    state.hold = 0;
-    assert!(state.has_come_to(u32::MAX));
-}
-
     let mut state = ConnState { acked: 3, ..watching(1000) };
     state.hold(held(1000, LEGS as u32, u32::MAX - 9), 0);
     assert_eq!(

@@ -3,6 +3,7 @@
 mod anchor;
 mod checksums;
 mod full;
+mod gaps;
 mod held;
 mod kernel;
 mod names;

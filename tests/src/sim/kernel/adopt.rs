@@ -6,6 +6,7 @@ use sidetrack_splice::{
         record::{DIAL_IDLE, RESP_INTERIM, RespState},
     },
     adopt::{self, STATUS_BYTES},
+    conn::Gap,
     packet::flag,
 };
 
@@ -35,6 +36,25 @@ impl Kernel {
         }
         self.commit();
         Next::PassOn
+    }
+
+    /// A segment behind bytes that were not seen.
+    pub(super) fn gap(&mut self) -> Next {
+        let before = self.out.state.held;
+        match self.out.state.gap(self.now) {
+            Gap::Wait => {
+                if self.out.state.held != before {
+                    self.commit();
+                }
+                self.count(Reason::Gap);
+                Next::Done(Verdict::Stolen)
+            }
+            Gap::Unread => {
+                self.count(Reason::OpaqueGap);
+                if self.out.packet.len == 0 { Next::PassOn } else { Next::Adopt }
+            }
+            Gap::Reset => self.reset(Reason::ResetGap),
+        }
     }
 
     fn idle(&mut self) -> bool {

@@ -81,6 +81,7 @@ impl Kernel {
             Place::Read | Place::Retry => self.read(frame, replayed),
             Place::Behind => self.behind(frame),
             Place::Across => self.across(frame),
+            Place::Drop(Reason::Gap) => self.gap(),
             Place::Drop(reason) => {
                 self.count(reason);
                 Next::Done(Verdict::Stolen)
@@ -146,15 +147,15 @@ impl Kernel {
                 self.commit();
             } else {
                 self.note_acked(frame);
-            }
                 let at = self.out.state.acknowledges_at(start);
                 if end == start && at != start {
                     packet::renumber(frame, &mut self.out.packet, at as u32);
                     (self.out.start, self.out.end) = (at, at);
                 }
+            }
         }
-        let resp = self.c().map(|c| c.resp).unwrap_or_default();
         let (start, end) = (self.out.start, self.out.end);
+        let resp = self.c().map(|c| c.resp).unwrap_or_default();
         if self.out.state.flags & CONN_EXPECT != 0 && end > start {
             if self.out.state.expect_failed(&resp) {
                 return self.reset(Reason::ResetExpect);
@@ -216,10 +217,10 @@ impl Kernel {
                 if gathered {
                     self.maps.heads.remove(&(self.out.conn, OUTWARD));
                 }
-                Next::PassOn
                 if self.out.state.flags & CONN_PENDING != 0 {
                     self.note_acked(frame);
                 }
+                Next::PassOn
             }
             Step::Cut if self.no_agent() => self.reset(Reason::ResetAgentDead),
             Step::Cut => {
