@@ -6,8 +6,8 @@ use sidetrack_splice::{
     abi::{
         addr::Tuple,
         record::{
-            CONN_DIVERTED, CONN_FIN, Connection, LEG_NONE, Leg, LegRef, PHASE_CLOSED, PHASE_RESET, RESP_FIN,
-            RESP_RESET, STATE_DEAD, STATE_PARKED,
+            CONN_DIVERTED, CONN_FIN, Connection, LEG_NONE, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD, PHASE_RESET,
+            RESP_FIN, RESP_RESET, STATE_DEAD, STATE_PARKED,
         },
     },
     seq,
@@ -89,6 +89,13 @@ pub fn connection(c: &Connection, now: u64, silent: Duration) -> bool {
     }
     let unanswered = c.server.mss == 0 && c.now.next == seq::first(c.isn);
     (unanswered && silent > UNANSWERED) || (c.now.flags & CONN_FIN != 0 && silent > HALF_CLOSED)
+}
+
+/// Whether a head is held whose client is gone, wherever it was: TCP sends again what nobody acknowledges, asks the agent by that, and has
+/// given up long before.
+#[must_use]
+pub fn deserted(c: &Connection, now: u64) -> bool {
+    c.now.phase == PHASE_HOLD && older(c.now.asked_at, now, VANISHED)
 }
 
 /// What a pod's kernel says of its end of a connection.
@@ -231,6 +238,20 @@ mod tests {
         let mut half = live();
         half.resp.flags = RESP_FIN;
         assert!(!connection(&half, u64::MAX, Duration::MAX), "the client may keep its side open");
+    }
+
+    #[test]
+    fn a_held_head_that_nobody_has_sent_again_for_an_hour_has_no_client() {
+        let mut c = live();
+        c.now.phase = PHASE_HOLD;
+        c.now.asked_at = 7 * SECOND;
+        let hour = VANISHED.as_secs() * SECOND;
+        assert!(!deserted(&c, c.now.asked_at + hour));
+        assert!(deserted(&c, c.now.asked_at + hour + 1));
+        c.now.asked_at += SECOND;
+        assert!(!deserted(&c, 7 * SECOND + hour + 1), "it was sent again");
+        c.now.phase = PHASE_WATCH;
+        assert!(!deserted(&c, u64::MAX), "nothing of it is held");
     }
 
     #[test]

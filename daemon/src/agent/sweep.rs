@@ -117,7 +117,9 @@ fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
         let pod = conn.local_addr().ip();
         let pod_gone = shared.attached.find(pod).is_none();
         if pod_gone || ended::connection(&c, now, known.silence.of(&conn, &c, now)) {
-            over.push((conn, c.isn));
+            over.push((conn, c.isn, Heard::All));
+        } else if ended::deserted(&c, now) {
+            over.push((conn, c.isn, Heard::Nothing));
         } else if known.silence.due(&conn, now) {
             silent.entry(pod).or_default().push(conn);
         }
@@ -127,9 +129,9 @@ fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
             late.push(conn);
         }
     }
-    for (conn, isn) in over {
+    for (conn, isn, heard) in over {
         if let Some(c) = shared.maps.connections.find(&conn).filter(|c| c.isn == isn) {
-            forget(shared, &conn, &c, Heard::All);
+            forget(shared, &conn, &c, heard);
         }
     }
     for conn in late {

@@ -43,6 +43,8 @@ impl World {
             let silent = self.agent.silence.of(conn, c, now);
             if ended::connection(c, now, silent) {
                 self.forget(conn, c, true);
+            } else if ended::deserted(c, now) {
+                self.forget(conn, c, false);
             } else if self.agent.silence.due(conn, now) {
                 let there = self.client.has(&mut self.hosts[0], conn);
                 let said = if there { Client::There } else { Client::Gone };
