@@ -2,7 +2,7 @@
 //! agent. Natively, without root and kernel.
 //!
 //! A seed makes a whole run. `SIDETRACK_SIM_SEED` plays that one alone, and prints all of its segments when it fails;
-//! `SIDETRACK_SIM_RUNS` says how many runs a test has.
+//! `SIDETRACK_SIM_RUNS` says how many runs a test has, and `SIDETRACK_SIM_FROM` with which seed they begin.
 
 use std::{collections::BTreeMap, env, time::Duration};
 
@@ -12,6 +12,11 @@ use sidetrack_tests::sim::{Scenario, book::Failure, net::Weather, world::START};
 fn number(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, and is {text:?}")))
+}
+
+/// Whether runs enough are played that what is seldom is met.
+fn many() -> bool {
+    number("SIDETRACK_SIM_SEED").is_none()
 }
 
 /// Plays a scenario with some seeds. Returns how many exchanges were answered, and how others have failed.
@@ -24,7 +29,8 @@ fn play(scenario: &Scenario, runs: u64) -> (u64, BTreeMap<Failure, u64>) {
 fn play_counting(scenario: &Scenario, runs: u64, reason: Reason) -> (u64, BTreeMap<Failure, u64>, u64) {
     let only = number("SIDETRACK_SIM_SEED");
     let runs = number("SIDETRACK_SIM_RUNS").unwrap_or(runs);
-    let seeds = only.map_or(0..runs, |seed| seed..seed + 1);
+    let from = number("SIDETRACK_SIM_FROM").unwrap_or(0);
+    let seeds = only.map_or(from..from + runs, |seed| seed..seed + 1);
     let (mut answered, mut segments, mut counted, mut hours) = (0, 0, 0, 0.0);
     let mut failed = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -89,13 +95,13 @@ fn agents_that_die_and_are_replaced_cost_no_exchange() {
 fn while_an_agent_is_missed_what_needs_it_is_refused_and_all_else_goes_on() {
     let (answered, failed) = play(&Scenario::without_agents(), 20);
     let refused: u64 = failed.values().sum();
-    assert!(0 < refused && refused < answered, "{answered} answered, {failed:?}");
+    assert!(!many() || 0 < refused && refused < answered, "{answered} answered, {failed:?}");
 }
 
 #[test]
 fn where_the_route_says_so_the_baseline_answers_for_forks_that_cannot_be_had() {
     let (_, _, instead) = play_counting(&Scenario::fallback(), 20, Reason::BaselineInstead);
-    assert!(instead > 100, "{instead} requests");
+    assert!(!many() || instead > 100, "{instead} requests");
 }
 
 #[test]
@@ -107,7 +113,7 @@ fn forks_that_die_refuse_or_reset_end_exchanges_for_known_reasons_alone() {
 fn connections_that_are_older_than_the_agent_are_steered_from_a_request_on() {
     for weather in [Weather::clear(), Weather::storm()] {
         let (_, _, adopted) = play_counting(&Scenario::older(weather), 30, Reason::Adopted);
-        assert!(adopted > 100, "{adopted} connections were taken up");
+        assert!(!many() || adopted > 100, "{adopted} connections were taken up");
     }
 }
 

@@ -57,8 +57,6 @@ pub(super) enum Task {
     Sweep,
     /// Takes the next step to a table of routes.
     Step,
-    /// The routes are in force.
-    Settle,
     /// Looks for connections that stood before, for the time of this number.
     Older(usize),
 }
@@ -195,10 +193,7 @@ impl World {
 
     fn take_step(&mut self) {
         let Some(op) = self.agent.steps.pop_front() else {
-            match self.settles_after {
-                0 => self.settle(),
-                after => self.later(after, Task::Settle),
-            }
+            self.settle();
             return;
         };
         let before = self.kernel.maps.services.len();
@@ -270,7 +265,6 @@ impl World {
                 self.later(SWEEP_EVERY, Task::Sweep);
             }
             Task::Step => self.take_step(),
-            Task::Settle => self.settle(),
             Task::Older(looked) => self.adopt_older(looked),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
 };
 
-use sidetrack_splice::abi::reason::Reason;
+use sidetrack_splice::abi::{addr::Tuple, reason::Reason};
 
 use super::host::Nanos;
 
@@ -34,6 +34,8 @@ pub struct Exchange {
     pub body: usize,
     /// Servers that have got its head.
     pub seen_by: Vec<usize>,
+    /// It has passed unread: the baseline may have it.
+    pub unread: bool,
 }
 
 /// How an exchange can end without an answer.
@@ -65,6 +67,8 @@ pub struct Book {
     /// All requests, by number.
     pub exchanges: HashMap<u64, Exchange>,
     leads: BTreeMap<usize, Vec<Leads>>,
+    /// How many requests have passed unread on each connection that is followed.
+    unread: BTreeMap<Tuple, usize>,
     /// What must not be: the run has failed.
     pub violations: Vec<String>,
     /// Exchanges that were answered.
@@ -106,7 +110,7 @@ impl Book {
     pub fn begin(&mut self, key: Option<usize>, sent: Nanos, body: usize) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.exchanges.insert(id, Exchange { key, sent, body, seen_by: Vec::new() });
+        self.exchanges.insert(id, Exchange { key, sent, body, seen_by: Vec::new(), unread: false });
         id
     }
 
@@ -146,11 +150,27 @@ impl Book {
         }
     }
 
+    /// Some of a request passes unread. `older`: its connection is followed, and older than its record: so does the request under way when
+    /// that was made, and the next one where the agent came too late to see how far the answer to the first had come.
+    pub fn passes_unread(&mut self, now: Nanos, conn: &Tuple, id: u64, older: bool) {
+        let Some(exchange) = self.exchanges.get_mut(&id).filter(|exchange| !exchange.unread) else { return };
+        exchange.unread = true;
+        let all = self.unread.entry(*conn).or_default();
+        *all += usize::from(older);
+        if *all > 2 {
+            let text = format!("request {id} is number {all} that passes {conn} unread");
+            self.violation(now, &text);
+        }
+    }
+
     /// Whether a request may have gone there, at some time since it was sent.
     #[must_use]
-    pub fn may(&self, key: Option<usize>, to: Side, sent: Nanos, now: Nanos) -> bool {
-        match key.and_then(|key| self.leads.get(&key)) {
-            None => to == Side::Server(0),
+    pub fn may(&self, id: u64, server: usize, now: Nanos) -> bool {
+        let Some(exchange) = self.exchanges.get(&id) else { return false };
+        let (to, sent) = (Side::Server(server), exchange.sent);
+        match exchange.key.and_then(|key| self.leads.get(&key)) {
+            _ if exchange.unread && server == 0 => true,
+            None => server == 0,
             Some(all) => all.iter().any(|leads| leads.to == to && leads.from <= now && leads.until >= sent),
         }
     }
@@ -158,12 +178,12 @@ impl Book {
     /// A server has got a whole head.
     pub fn arrived(&mut self, id: u64, server: usize, now: Nanos) {
         let Some(exchange) = self.exchanges.get_mut(&id) else { return };
-        let (key, sent, seen) = (exchange.key, exchange.sent, exchange.seen_by.clone());
+        let (key, seen) = (exchange.key, exchange.seen_by.clone());
         exchange.seen_by.push(server);
         if !seen.is_empty() {
             self.violation(now, &format!("request {id} came to server {server}, and before to {seen:?}"));
         }
-        if !self.may(key, Side::Server(server), sent, now) {
+        if !self.may(id, server, now) {
             let what = if key.is_some() { "keyed" } else { "unkeyed" };
             self.violation(now, &format!("{what} request {id} (key {key:?}) came to server {server}"));
         }

@@ -9,7 +9,7 @@ use sidetrack_splice::abi::{addr::Tuple, reason::Reason};
 use smoltcp::{iface::SocketHandle, socket::tcp::State};
 
 use super::{
-    book::{Book, Failure, Side},
+    book::{Book, Failure},
     host::{Host, Nanos, SECOND},
     http::{self, Framing, Head, Item, Outbox, Reader},
     mix::{Mix, Wish},
@@ -80,6 +80,14 @@ impl Client {
         let port = conn.local_addr().port();
         let open = self.pool.iter().flatten().any(|c| c.port == port);
         open || self.ending.iter().any(|h| host.tcp(*h).local_endpoint().is_some_and(|e| e.port == port))
+    }
+
+    /// The requests of a connection that are not answered.
+    #[must_use]
+    pub fn under_way(&self, conn: &Tuple) -> Vec<u64> {
+        let port = conn.local_addr().port();
+        let conn = self.pool.iter().flatten().filter(|c| c.port == port);
+        conn.flat_map(|c| c.pending.iter().map(|pending| pending.id)).collect()
     }
 
     /// Its connections that are established, and whether anything that was written is not acknowledged.
@@ -314,7 +322,7 @@ impl Conn {
                     book.violation(now, &format!("client {port} waits for {}, and got {head:?}", pending.id));
                     return false;
                 }
-                if !book.may(pending.wish.key, Side::Server(pending.server), pending.sent, now) {
+                if !book.may(pending.id, pending.server, now) {
                     let (id, key) = (pending.id, pending.wish.key);
                     book.violation(now, &format!("exchange {id} (key {key:?}) was answered by {server:?}"));
                 }

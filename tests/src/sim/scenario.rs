@@ -89,7 +89,10 @@ impl Scenario {
     pub fn storm() -> Self {
         let permitted =
             resets(&[Reason::ResetLegDead, Reason::ResetSticky, Reason::ResetUnreachable, Reason::ResetNotSwitchable]);
-        Self { weather: Weather::storm(), permitted, ..Self::calm() }
+        let mut it = Self { weather: Weather::storm(), permitted, ..Self::calm() };
+        // Behind a lost segment of a chunked answer, all of a window comes again, after a time-out, and each is twice the one before.
+        it.mix.patience = 600 * SECOND;
+        it
     }
 
     /// Few and long bodies in both directions, in a network that loses.
@@ -101,8 +104,6 @@ impl Scenario {
         it.mix.long = 500_000;
         it.mix.pipelines = 0;
         it.exchanges = 100;
-        // Behind a lost segment of a chunked answer, all of a window comes again, after a time-out.
-        it.mix.patience = 600 * SECOND;
         it
     }
 
@@ -251,7 +252,6 @@ impl Scenario {
             for key in 0..KEYS {
                 world.book.lead(key, &[Side::Server(0)], START);
             }
-            world.settles_after = 2 * SECOND;
             let at = begin + world.rng.between(SECOND / 10, 2 * SECOND);
             world.start_agent_later(at, routes);
         } else {

@@ -73,5 +73,6 @@ pub fn words(frame: &[u8]) -> String {
     let flags: String = flags.iter().filter(|(bit, _)| it.flags() & bit != 0).map(|(_, name)| *name).collect();
     let options = &frame[it.tcp_at() + 20..it.payload_at()];
     let (from, to, len) = (it.source(), it.destination(), it.payload().len());
-    format!("{from} > {to} {flags} seq {} ack {} len {len} {options:?}", it.seq(), it.ack())
+    let window = u16::from_be_bytes([frame[it.tcp_at() + 14], frame[it.tcp_at() + 15]]);
+    format!("{from} > {to} {flags} seq {} ack {} win {window} len {len} {options:?}", it.seq(), it.ack())
 }

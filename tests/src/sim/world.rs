@@ -11,7 +11,7 @@ use sidetrack_splice::{
         MARK_DIAL, MARK_DIAL_STAMPED,
         addr::Tuple,
         reason::Reason,
-        record::{PHASE_WATCH, RESP_RESET},
+        record::{CONN_ADOPT, PHASE_WATCH, RESP_RESET},
     },
     carrier,
     conn::DEAD_WITHIN_NS,
@@ -88,8 +88,6 @@ pub struct World {
     pub weather: Weather,
     /// Nothing is lost, and nobody dies: times never go back, not even those of frames that wait.
     pub strict: bool,
-    /// How long after routes are in force requests may yet go where they have led before: connections may be older than they are.
-    pub settles_after: Nanos,
     /// Who looks at each segment.
     pub watch: Watch,
     /// What the pod's kernel remembers of its sockets.
@@ -107,6 +105,8 @@ pub struct World {
     /// Connections that a reset has ended behind a gap: its number was the client's next one, but not the next of all that was
     /// passed on, so that the programs cannot tell it from a forged one. Their records stay until the ports are used again.
     doubted: BTreeSet<Tuple>,
+    /// Connections whose SYN has passed when their service was not there yet.
+    unfollowed: BTreeSet<Tuple>,
 }
 
 impl World {
@@ -135,7 +135,6 @@ impl World {
             book: Book::new(false),
             weather,
             strict: false,
-            settles_after: 0,
             watch: Watch::default(),
             sockets: Sockets::default(),
             agent: Agent::none(),
@@ -148,6 +147,7 @@ impl World {
             why: BTreeMap::new(),
             heard: BTreeMap::new(),
             doubted: BTreeSet::new(),
+            unfollowed: BTreeSet::new(),
         };
         it.kernel.now = START;
         // Servers listen before anybody calls.
@@ -273,6 +273,11 @@ impl World {
         }
         let verdict = self.kernel.egress(&mut frame, mark);
         self.book.note(self.now, || format!("    {verdict:?} {}", wire::words(&frame)));
+        if mark == 0
+            && let Some(conn) = &before
+        {
+            self.note_unread(conn, &frame);
+        }
         for (conn, reason) in std::mem::take(&mut self.kernel.given_up) {
             self.book.note(self.now, || format!("{conn} is reset: {}", reason.name()));
             self.why.entry(conn).or_insert(reason);
@@ -293,6 +298,25 @@ impl World {
             Verdict::Stolen | Verdict::Shot => {}
         }
         self.look_at_ring();
+    }
+
+    /// Notes which requests the programs do not read: of connections that are older than their record, and of those whose SYN was under
+    /// way when their service's entry came, which nobody follows.
+    fn note_unread(&mut self, conn: &Tuple, frame: &[u8]) {
+        let mut p = Packet::default();
+        if !packet::parse(frame, &mut p) {
+            return;
+        }
+        let c = self.kernel.maps.connections.get(conn);
+        if p.flags & flag::SYN != 0 && c.is_none() {
+            self.unfollowed.insert(*conn);
+        }
+        let older = c.is_some_and(|c| c.now.flags & CONN_ADOPT != 0);
+        if p.len != 0 && (older || c.is_none() && self.unfollowed.contains(conn)) {
+            for id in self.client.under_way(conn) {
+                self.book.passes_unread(self.now, conn, id, older);
+            }
+        }
     }
 
     /// A frame has passed the programs on its way out.
