@@ -52,7 +52,7 @@ fn what_lies_behind_a_gap_waits_for_a_bounded_time() {
     let filled = ConnState { request: Framing::head((1 << 32) + 9), ..state };
     assert_eq!({ filled }.gap(7 + GAP_NS), Gap::Wait, "it has been filled: this is another");
     for (of, flags, partial) in [("read", CONN_HTTP, 0), ("diverted", CONN_DIVERTED, 0), ("begun", 0, 20)] {
-        let mut state = ConnState { flags, partial, ..watching(1 << 32) };
+        let mut state = ConnState { partial, flags, ..watching(1 << 32) };
         assert_eq!(state.gap(7), Gap::Wait, "{of}");
         assert_eq!(state.gap(7 + GAP_NS), Gap::Reset, "{of}: it may be a keyed head's end");
         assert_eq!(state.flags, flags, "{of}");

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use smoltcp::{iface::SocketHandle, socket::tcp::State};
+use smoltcp::{iface::SocketHandle, socket::tcp::State, time::Duration};
 
 use super::{
     book::Book,
-    host::{Host, Nanos},
+    host::{Host, Nanos, SECOND},
     http::{self, Framing, Head, Item, Outbox, Reader},
     rng::Rng,
 };
@@ -91,6 +91,10 @@ pub const fn side(server: usize) -> u8 {
     server as u8 + 1
 }
 
+/// When a server that can send nothing asks for its client's window. The stacks do not probe a window of zero (RFC 9293, section 3.8.6.1):
+/// where the word that it has opened is lost, or overtaken, nothing would ever move again. Their keep-alive probes stand for it.
+const PROBE: Nanos = 10 * SECOND;
+
 struct Request {
     id: u64,
     head: Head,
@@ -105,6 +109,8 @@ struct Conn {
     last: Nanos,
     /// Nothing more is read: it closes when all is written.
     closing: bool,
+    /// How much its socket has to send, and since when it is as much.
+    waits: (usize, Nanos),
 }
 
 /// A server.
@@ -170,7 +176,15 @@ impl Server {
             } else {
                 self.listening.swap_remove(at);
                 let (reader, outbox) = (Reader::default(), Outbox::default());
-                self.conns.push(Conn { handle, reader, outbox, request: None, last: now, closing: false });
+                self.conns.push(Conn {
+                    handle,
+                    reader,
+                    outbox,
+                    request: None,
+                    last: now,
+                    closing: false,
+                    waits: (0, now),
+                });
             }
         }
         while !self.manners.refuses && self.listening.len() < LISTENING {
@@ -219,6 +233,15 @@ impl Server {
             socket.close();
         }
         let mut next = conn.outbox.due(now).unwrap_or(Nanos::MAX);
+        if socket.send_queue() != conn.waits.0 {
+            conn.waits = (socket.send_queue(), now);
+            socket.set_keep_alive(None);
+        } else if conn.waits.0 != 0 && now >= conn.waits.1 + PROBE {
+            socket.set_keep_alive(Some(Duration::from_micros(PROBE / 1000)));
+        }
+        if conn.waits.0 != 0 && now < conn.waits.1 + PROBE {
+            next = next.min(conn.waits.1 + PROBE);
+        }
         if let Some(idle) = self.manners.idle_close
             && done
             && conn.request.is_none()
