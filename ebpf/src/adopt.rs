@@ -43,8 +43,8 @@ pub extern "C" fn request(c: *mut Connection) -> i32 {
         out.state.adopt(start);
         return READ;
     }
-    let (end, answered) = (out.end, out.resp.next);
-    if out.state.unknown(end, answered) {
+    let (end, resp) = (out.end, &out.resp);
+    if out.state.unknown(end, resp, acked) {
         count(Reason::OpaqueOlder);
     }
     // Where another CPU was faster, the next payload finds that something was not seen.

@@ -23,6 +23,11 @@ pub const fn position(known: u64, number: u32) -> u64 {
     if known == 0 { 1 << 32 | number as u64 } else { seq::extend(known, number) }
 }
 
+/// Whether a number lies behind another.
+const fn later(number: u32, than: u32) -> bool {
+    number.wrapping_sub(than).cast_signed() > 0
+}
+
 /// How many bytes at the beginning of a server's payload tell an interim response: `HTTP/1.1 1`.
 pub const STATUS_BYTES: usize = 10;
 
@@ -59,19 +64,20 @@ impl ConnState {
         if resp.next == 0 {
             return idle && self.next == 0;
         }
-        // `held`: how far the server had come when the client last sent payload.
-        resp.next > self.held
-            && resp.flags & RESP_INTERIM == 0
-            && resp.acked as u32 == start
-            && resp.next as u32 == acked
+        let newer = self.next == 0 || self.held != u64::MAX && later(resp.next as u32, self.held as u32);
+        newer && resp.flags & RESP_INTERIM == 0 && resp.acked as u32 == start && resp.next as u32 == acked
     }
 
     /// A payload of the client's passes, and it is not known what it is. Returns whether it is the first.
+    ///
+    /// `held` becomes the server's number up to which it has come by then: by what was seen of it, or by what the client acknowledges. An
+    /// answer that began before the record may come again, in the middle of the next request.
     #[inline(always)]
-    pub fn unknown(&mut self, end: u64, answered: u64) -> bool {
+    pub fn unknown(&mut self, end: u64, resp: &RespState, acked: u32) -> bool {
         let first = self.next == 0;
         self.passed(end);
-        self.held = answered;
+        let seen = resp.next as u32;
+        self.held = u64::from(if resp.next != 0 && later(seen, acked) { seen } else { acked });
         first
     }
 
@@ -153,7 +159,7 @@ mod tests {
     /// A client at 1000, a server at 5000, both of whose bytes are all acknowledged.
     fn after_an_exchange() -> (ConnState, RespState) {
         let mut state = ConnState::older(7);
-        state.unknown(position(0, 1000), 0);
+        state.unknown(position(0, 1000), &RespState::default(), 4500);
         let resp = RespState { next: position(0, 5000), acked: position(0, 1000), ..RespState::default() };
         (state, resp)
     }
@@ -170,9 +176,25 @@ mod tests {
         let interim = RespState { flags: RESP_INTERIM, ..resp };
         assert!(!state.begins(&interim, 1000, 5000, false), "a body follows `100 Continue`");
         let mut asked = state;
-        assert!(!asked.unknown(position(0, 1010), resp.next), "not the first");
+        assert!(!asked.unknown(position(0, 1010), &resp, 5000), "not the first");
         let got = RespState { acked: position(0, 1010), ..resp };
         assert!(!asked.begins(&got, 1010, 5000, true), "the last payload is the client's");
+    }
+
+    /// Its agent came when a part of the answer was lost: the client has the rest of it, and the server sends all of it again.
+    #[test]
+    fn an_answer_that_comes_again_in_the_middle_of_a_request_is_not_its_answer() {
+        for (first, last) in [(4000, 5000), (u32::MAX - 500, 499), (u32::MAX - 1500, u32::MAX - 501)] {
+            for seen in [0, position(0, first)] {
+                let mut state = ConnState::older(7);
+                let resp = RespState { next: seen, acked: position(0, 1000), ..RespState::default() };
+                state.unknown(position(0, 2000), &resp, last);
+                let again = RespState { next: position(seen, last), acked: position(0, 2000), ..resp };
+                assert!(!state.begins(&again, 2000, last, false), "a body's second half, {first}..{last}");
+                let answer = RespState { next: position(again.next, last.wrapping_add(9)), ..again };
+                assert!(state.begins(&answer, 2000, last.wrapping_add(9), false), "{first}..{last}");
+            }
+        }
     }
 
     #[test]
@@ -183,7 +205,7 @@ mod tests {
         let acked = RespState { acked: position(0, 1), ..nothing };
         assert!(fresh.begins(&acked, 1, 2, true), "a bare acknowledgement");
         let mut spoken = fresh;
-        assert!(spoken.unknown(position(0, 9), 0));
+        assert!(spoken.unknown(position(0, 9), &nothing, 2));
         assert!(!spoken.begins(&nothing, 9, 2, true), "the client has spoken");
         let answered = RespState { next: position(0, 2), flags: RESP_INTERIM, ..nothing };
         assert!(!fresh.begins(&answered, 1, 2, true), "the server has");

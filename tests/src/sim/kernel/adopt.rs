@@ -31,7 +31,7 @@ impl Kernel {
             self.out.state.adopt(start);
             return Next::Read;
         }
-        if self.out.state.unknown(self.out.end, resp.next) {
+        if self.out.state.unknown(self.out.end, &resp, p.ack) {
             self.count(Reason::OpaqueOlder);
         }
         self.commit();
