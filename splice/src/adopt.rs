@@ -227,8 +227,8 @@ mod tests {
         let mut state = ConnState { phase: PHASE_WATCH, ..reading };
         assert!(state.unread(start + 50, peer));
         assert_eq!(state.place(start + 50, start + 90), Place::Owner, "the rest of the head");
-        assert!(!state.unknown(start + 90, peer));
         let mut resp = RespState { next: peer, acked: start + 90, ..RespState::default() };
+        assert!(!state.unknown(start + 90, &resp, 5000));
         assert!(!state.begins(&resp, 1090, 5000, true), "not answered yet");
         resp.next += 10;
         assert!(state.begins(&resp, 1090, 5010, false));
