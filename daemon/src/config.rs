@@ -1,6 +1,5 @@
 //! What can be set, and what holds when it is not.
 
-mod duration;
 mod file;
 
 use std::time::Duration;
@@ -10,10 +9,7 @@ use sidetrack_splice::{
     carrier,
 };
 
-pub use self::{
-    duration::{DurationError, parse_duration},
-    file::{KIND, load, parse},
-};
+pub use self::file::{KIND, load, parse};
 
 /// The route table's file, `--routes`.
 pub const ENV_ROUTES: &str = "SIDETRACK_ROUTES";

@@ -2,11 +2,13 @@
 //! (`CustomResourceDefinition`) made of those types. Their docs are what `kubectl explain` shows.
 
 mod definition;
+mod duration;
 pub mod sandbox;
 mod settings;
 
 pub use self::{
     definition::{DIRECTORY, Definition, definitions},
+    duration::{DurationError, parse_duration},
     sandbox::{Sandbox, SandboxSpec},
     settings::{Limits, SidetrackConfig, SidetrackConfigSpec},
 };

@@ -4,11 +4,12 @@ use std::{fmt::Display, ops::RangeInclusive, path::Path, time::Duration};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_saphyr::Spanned;
+use sidetrack_objects::parse_duration;
 use sidetrack_splice::carrier;
 
 use super::{
     CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, DRAIN_TIMEOUT_RANGE, ENDPOINT_GRACE_RANGE, HELD_RANGE,
-    PARKED_IDLE_RANGE, RING_RANGE, SWITCH_TIMEOUT_RANGE, parse_duration,
+    PARKED_IDLE_RANGE, RING_RANGE, SWITCH_TIMEOUT_RANGE,
 };
 use crate::document::{self, DocumentError, Mistake};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Service, To};
-use crate::abi::KEY_MAX;
+use crate::abi::{KEY_MAX, record::NAME_TEXT};
 
 /// Most service addresses in a table. The maps have room for more than two such tables: the old and the new one stand
 /// side by side while one is changed for the other.
@@ -16,8 +16,8 @@ pub const ADDRESSES_MAX: usize = 8_192;
 pub const ROUTES_MAX: usize = 16_384;
 /// Most endpoints of one fork. A fork has one or two; a number far above is a mistake.
 pub const ENDPOINTS_MAX: usize = 64;
-/// Longest name of a service, in bytes: two names of Kubernetes and a slash.
-pub const NAME_MAX: usize = 127;
+/// Longest name of a service, in bytes: what map `names` has room for, and a byte. Two names of Kubernetes with a port have 133.
+pub const NAME_MAX: usize = NAME_TEXT - 1;
 /// Longest reason of a failing route, in bytes: it travels in a header and fits into map `names`.
 pub const REASON_MAX: usize = 128;
 
@@ -74,7 +74,7 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// A service's name is empty, too long, or has an odd character.
-    #[error("{0:?} is no name of a service: expected 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ / -")]
+    #[error("{0:?} is no name of a service: expected 1 to {NAME_MAX} characters of A-Z a-z 0-9 . _ / : + -")]
     Name(String),
     /// Two services have one name.
     #[error("a service named {0:?} stands above already: give each service a name of its own")]
@@ -153,7 +153,7 @@ pub fn check_address(address: SocketAddr) -> Result<(), Problem> {
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'-');
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b':' | b'+' | b'-');
     if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(fits) {
         return Err(Problem::Name(name.to_owned()));
     }

@@ -91,6 +91,16 @@ fn a_key_has_63_characters_at_most() {
 }
 
 #[test]
+fn a_name_says_which_port_and_which_services_and_fits_into_the_map_of_names() {
+    for name in ["shop/orders:8080", "shop/orders+shop/orders-headless:80", &"n".repeat(191)] {
+        table(vec![service(name, &["10.96.0.10:80"], &[])]);
+    }
+    for name in ["", "shop/orders,shop/payments", &"n".repeat(192)] {
+        assert_eq!(problems(vec![service(name, &["10.96.0.10:80"], &[])]).len(), 1, "{name}");
+    }
+}
+
+#[test]
 fn a_first_table_puts_names_then_routes_then_addresses() {
     let plan = Programmed::default().plan(&one(fork(&["10.99.0.12:8080"]))).expect("ids are left");
     let kinds: Vec<_> = plan.ops.iter().map(|op| format!("{op:?}").split('(').next().map(str::to_owned)).collect();

@@ -47,6 +47,8 @@ const NATIVE: &[(&str, &str, Kind, bool, u64)] = &[
         Kind::Package { name: "sidetrack-splice", dir: "splice" }, false, 15),
     ("objects", "the objects of the cluster's API and their definitions",
         Kind::Package { name: "sidetrack-objects", dir: "objects" }, false, 5),
+    ("resolve", "what a cluster's Sandboxes, Services and pods mean for the route table",
+        Kind::Package { name: "sidetrack-resolve", dir: "resolve" }, false, 5),
     ("daemon", "the agent's parts: routes, pods, pins, command line",
         Kind::Package { name: "sidetrack", dir: "daemon" }, false, 10),
     ("xtask", "set-up and test runner",

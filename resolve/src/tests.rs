@@ -1,0 +1,4 @@
+mod any;
+mod objects;
+mod rules;
+mod world;
