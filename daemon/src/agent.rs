@@ -32,6 +32,7 @@ mod unfinished;
 pub mod untaken;
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
@@ -58,11 +59,16 @@ use zerocopy::FromBytes;
 
 use self::{attached::Attached, holds::Holds, tracked::Tracked};
 use crate::{
+    admin::{self, Admin},
     bpf::{self, load::Maps},
     config::{Config, HEARTBEAT_EVERY},
     pods::{self, PodEvent},
     preflight,
-    routes::RouteSource,
+    readiness::Readiness,
+    routes::{
+        RouteSource,
+        cluster::{Access, Cluster, Hearing},
+    },
     state,
     wire::Wire,
 };
@@ -79,11 +85,26 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 /// How long events wait for the pods that were there at the start.
 const LISTING: Duration = Duration::from_secs(2);
 
+/// Where an agent's routes come from.
+#[derive(Clone, Debug)]
+pub enum RoutesFrom {
+    /// A file.
+    File(PathBuf),
+    /// A cluster's API server.
+    Cluster(Access),
+}
+
+/// What the agent is not ready without: the pods that are there at the start, and the routes.
+const PODS: &str = "pods of this node";
+const ROUTES: &str = "routes in the kernel";
+
 /// What an agent is told.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The route table.
-    pub routes: PathBuf,
+    /// Where the routes come from.
+    pub routes: RoutesFrom,
+    /// Where health and metrics are served.
+    pub listen: Option<SocketAddr>,
     /// Directories of named network namespaces.
     pub netns_dirs: Vec<PathBuf>,
     /// Where programs, links and maps are pinned.
@@ -159,13 +180,30 @@ async fn work(options: Options) -> anyhow::Result<()> {
     };
 
     let stop = CancellationToken::new();
-    let mut routes = RouteSource::File(options.routes.clone()).start(stop.clone())?;
+    let readiness = Readiness::new(&[PODS, ROUTES]);
+    let hearing = Arc::new(Hearing::default());
+    if let Some(address) = options.listen {
+        let of_cluster = matches!(options.routes, RoutesFrom::Cluster(_)).then(|| Arc::clone(&hearing));
+        let admin = Admin { readiness: readiness.clone(), pin_dir: options.pin_dir.clone(), hearing: of_cluster };
+        admin::start(address, admin).with_context(|| format!("cannot listen on {address} (--listen)"))?;
+    }
+    routing::clear_filter(&maps).context("cannot clear map filter")?;
+    let mut programmed = routing::adopt(&maps);
+    let source = match &options.routes {
+        RoutesFrom::File(path) => RouteSource::File(path.clone()),
+        RoutesFrom::Cluster(access) => RouteSource::Cluster(Cluster {
+            client: access.client().await?,
+            max_stale: options.config.max_stale,
+            pinned: programmed.table(),
+            readiness: readiness.clone(),
+            hearing,
+        }),
+    };
+    let mut routes = source.start(stop.clone())?;
     if let Some(error) = &routes.first_error {
         error!("{error}");
         warn!("working with the routes that are pinned until the file is valid");
     }
-    routing::clear_filter(&maps).context("cannot clear map filter")?;
-    let mut programmed = routing::adopt(&maps);
     let targets = RwLock::new(programmed.targets());
     let shared = Arc::new(Shared {
         began: state::now(),
@@ -181,6 +219,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
     let first = routes.table.borrow_and_update().clone();
     if let Some(table) = first {
         routing::program(&shared, &mut programmed, &table)?;
+        readiness.done(ROUTES);
     }
     // What an agent before this one promised is void; the clients' retransmissions ask again.
     for (conn, _) in shared.maps.dials.entries() {
@@ -191,16 +230,18 @@ async fn work(options: Options) -> anyhow::Result<()> {
     let watched = pods::watch(options.netns_dirs.clone())?;
     let (listed, all_listed) = oneshot::channel();
     let follower = tokio::spawn(follow(watched, Arc::clone(&shared), listed));
+    let listing = readiness.clone();
     let reader = tokio::spawn(async move {
         // What was held while no agent ran waits in the ring buffer: its pods must be known first.
         _ = tokio::time::timeout(LISTING, all_listed).await;
+        listing.done(PODS);
         read(events, holds).await;
     });
     let sweeper = tokio::spawn(sweep::run(Arc::clone(&shared), SWEEP_EVERY));
     let heart = tokio::spawn(live(Arc::clone(&shared)));
     let drainer = tokio::spawn(drain::run(Arc::clone(&shared), before, options.netns_dirs.clone()));
 
-    let done = supervise(&shared, &mut routes.table, &mut programmed).await;
+    let done = supervise(&shared, &mut routes.table, &mut programmed, &readiness).await;
     stop.cancel();
     for task in [reader, follower, sweeper, heart, drainer] {
         task.abort();
@@ -214,6 +255,7 @@ async fn supervise(
     shared: &Arc<Shared>,
     tables: &mut tokio::sync::watch::Receiver<Option<Arc<sidetrack_splice::table::RouteTable>>>,
     programmed: &mut Programmed,
+    readiness: &Readiness,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -246,10 +288,10 @@ async fn supervise(
             changed = tables.changed() => {
                 changed.context("the route source has ended")?;
                 let table = tables.borrow_and_update().clone();
-                if let Some(table) = table
-                    && let Err(error) = routing::program(shared, programmed, &table)
-                {
-                    error!("the new routes are not all in force: {error:#}");
+                match table.map(|table| routing::program(shared, programmed, &table)) {
+                    None => {}
+                    Some(Ok(())) => readiness.done(ROUTES),
+                    Some(Err(error)) => error!("the new routes are not all in force: {error:#}"),
                 }
             }
         }

@@ -9,7 +9,7 @@ mod output;
 mod routes;
 mod status;
 
-use std::{path::PathBuf, sync::LazyLock};
+use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
 
 use clap::{Args, Parser, Subcommand};
 use sidetrack_splice::abi::ABI;
@@ -20,7 +20,7 @@ pub use self::{
 };
 use crate::{
     config::{
-        DEFAULT_LOG_LEVEL, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG, ENV_LOG_FORMAT, ENV_LOG_LEVEL,
+        DEFAULT_LOG_LEVEL, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG, ENV_LISTEN, ENV_LOG_FORMAT, ENV_LOG_LEVEL,
         ENV_NETNS_DIR, ENV_PIN_DIR, ENV_ROUTES,
     },
     state::{self, Pins, Snapshot, StateError},
@@ -93,9 +93,18 @@ pub struct OutputArgs {
 /// `sidetrack agent`.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
-    /// The route table; read again whenever it changes.
+    /// The route table, read again whenever it changes. Without it routes come from the cluster.
     #[arg(long, value_name = "FILE", env = ENV_ROUTES)]
-    pub routes: PathBuf,
+    pub routes: Option<PathBuf>,
+    /// The cluster, where there is no --routes. Without it: KUBECONFIG, the pod's own ServiceAccount, or ~/.kube/config.
+    #[arg(long, value_name = "FILE", conflicts_with = "routes")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; without it the current one.
+    #[arg(long, value_name = "NAME", conflicts_with = "routes")]
+    pub context: Option<String>,
+    /// Serve /livez, /readyz and /metrics here, as in "[::]:15020"; without it nothing is served.
+    #[arg(long, value_name = "ADDRESS", env = ENV_LISTEN)]
+    pub listen: Option<SocketAddr>,
     /// Namespaces to attach in.
     #[command(flatten)]
     pub netns: NetnsArgs,

@@ -13,6 +13,8 @@ pub use self::file::{KIND, load, parse};
 
 /// The route table's file, `--routes`.
 pub const ENV_ROUTES: &str = "SIDETRACK_ROUTES";
+/// Where health and metrics are served, `--listen`.
+pub const ENV_LISTEN: &str = "SIDETRACK_LISTEN";
 /// Directories of named network namespaces, `--netns-dir`; several are separated by colons, as in `PATH`.
 pub const ENV_NETNS_DIR: &str = "SIDETRACK_NETNS_DIR";
 /// Where programs, links and maps are pinned, `--pin-dir`.
@@ -55,6 +57,10 @@ pub const DEFAULT_ENDPOINT_GRACE: Duration = Duration::from_secs(30);
 /// How long connections that records of another ABI follow may go on beside this agent: pools close or renew theirs within minutes.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// How long forks are steered to while the cluster's API server is not heard: longer than one is away that is replaced or
+/// upgraded, and about as long as a pod's address rests at the least before another gets it.
+pub const DEFAULT_MAX_STALE: Duration = Duration::from_mins(5);
+
 /// A heartbeat older than this is a dead agent's.
 pub const HEARTBEAT_STALE: Duration = Duration::from_nanos(DEAD_AFTER_NS);
 /// How often an agent writes that it is alive: ten missed ones are more than a busy node's delay.
@@ -81,6 +87,8 @@ pub struct Config {
     pub endpoint_grace: Duration,
     /// How long connections that records of another ABI follow may go on.
     pub drain_timeout: Duration,
+    /// How long forks are steered to while the cluster's API server is not heard.
+    pub max_stale: Duration,
 }
 
 impl Default for Config {
@@ -95,6 +103,7 @@ impl Default for Config {
             parked_idle: DEFAULT_PARKED_IDLE,
             endpoint_grace: DEFAULT_ENDPOINT_GRACE,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            max_stale: DEFAULT_MAX_STALE,
         }
     }
 }
@@ -114,5 +123,7 @@ pub const SWITCH_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> =
 pub const ENDPOINT_GRACE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Sensible times to let another ABI's connections go on.
 pub const DRAIN_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+/// Sensible times to go on without the cluster's API server: while it is silent, a watch is heard every minute or so.
+pub const MAX_STALE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(3)..=Duration::from_hours(24);
 /// Sensible times to keep a parked leg.
 pub const PARKED_IDLE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);

@@ -1,5 +1,6 @@
 //! The agent of Sidetrack and its command line.
 
+mod admin;
 pub mod agent;
 pub mod bpf;
 pub mod cli;
@@ -10,6 +11,7 @@ pub mod names;
 mod netlink;
 pub mod pods;
 pub mod preflight;
+mod readiness;
 pub mod routes;
 pub mod state;
 mod tc;

@@ -8,10 +8,11 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use sidetrack::{
-    agent::{self, Options},
+    agent::{self, Options, RoutesFrom},
     bpf,
     cli::{self, AgentArgs, Cli, Command, PurgeArgs},
     config::{self, Config},
+    routes::cluster::Access,
     telemetry,
 };
 
@@ -47,7 +48,11 @@ fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     telemetry::init(args.log_format, &args.log_level)?;
     let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
     agent::run(Options {
-        routes: args.routes.clone(),
+        routes: match &args.routes {
+            Some(file) => RoutesFrom::File(file.clone()),
+            None => RoutesFrom::Cluster(Access { kubeconfig: args.kubeconfig.clone(), context: args.context.clone() }),
+        },
+        listen: args.listen,
         netns_dirs: args.netns.netns_dirs.clone(),
         pin_dir: args.pins.pin_dir.clone(),
         config,

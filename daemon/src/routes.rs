@@ -1,8 +1,9 @@
 //! Where the route table comes from.
 //!
-//! A [`RouteSource`] gives out each valid table over a watch channel. An invalid one is logged and changes nothing: the
+//! A [`RouteSource`] gives out each valid table over a watch channel. An invalid file is logged and changes nothing: the
 //! last valid table stays in force.
 
+pub mod cluster;
 pub mod file;
 mod watch;
 
@@ -15,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 pub use crate::document::{DocumentError, Mistake};
 
 /// Where the route table comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum RouteSource {
     /// A file with one `RouteTable` object, read again whenever it changes.
     File(PathBuf),
+    /// A cluster's API server.
+    Cluster(cluster::Cluster),
 }
 
 /// A source at work.
@@ -53,6 +56,7 @@ impl RouteSource {
     pub fn start(self, stop: CancellationToken) -> Result<Routes, SourceError> {
         match self {
             Self::File(path) => watch::start(path, stop),
+            Self::Cluster(cluster) => Ok(cluster::start(cluster, stop)),
         }
     }
 }

@@ -27,7 +27,7 @@ pub use self::{
 pub enum StateError {
     /// Nothing is pinned.
     #[error(
-        "no agent has run with this pin directory: {0}\nstart one (`sidetrack agent --routes FILE`), or name its \
+        "no agent has run with this pin directory: {0}\nstart one (`sidetrack agent`), or name its \
          directory with --pin-dir"
     )]
     NoPins(PathBuf),

@@ -52,6 +52,11 @@ pub struct SidetrackConfigSpec {
     #[schemars(length(min = 2, max = 24), regex(pattern = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("expected a time of 1s to 24h"))]
     pub drain_timeout: Option<String>,
+    /// How long forks are steered to while a node does not hear the API server: behind it their addresses may be other pods'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 24), regex(pattern = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('3s') && duration(self) <= duration('24h')").message("expected a time of 3s to 24h"))]
+    pub max_stale: Option<String>,
 }
 
 /// How much of a node's memory may be used.

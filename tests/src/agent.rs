@@ -5,7 +5,7 @@ mod routes;
 pub use routes::{Route, Routes};
 
 use crate::{
-    lab::{Lab, NETNS_DIR},
+    lab::{Lab, NETNS_DIR, Pod},
     process::{Output, Process},
     wait_for,
 };
@@ -46,6 +46,8 @@ pub struct Agent<'lab> {
     lab: &'lab Lab,
     pin_dir: PathBuf,
     routes_file: PathBuf,
+    /// The pod that it runs in, and its kubeconfig, where its routes come from a cluster.
+    cluster: Option<(Pod, PathBuf)>,
     process: Option<Process>,
     arguments: Vec<String>,
     /// As on a kernel before 6.6.
@@ -78,11 +80,18 @@ impl<'lab> Agent<'lab> {
             lab,
             pin_dir: lab.pin_dir(),
             routes_file: lab.dir().join("routes/routes.yaml"),
+            cluster: None,
             process: None,
             arguments,
             without_tcx: false,
             binary: binary(),
         }
+    }
+
+    /// An agent that has its routes from a cluster and runs in a pod, as those of a `DaemonSet` do. It was never started.
+    #[must_use]
+    pub fn of_cluster(lab: &'lab Lab, pod: &Pod, kubeconfig: PathBuf, arguments: &[&str]) -> Self {
+        Self { cluster: Some((pod.clone(), kubeconfig)), ..Self::idle(lab, arguments) }
     }
 
     /// [`Agent::start`], but as on a kernel before 6.6, which has no tcx.
@@ -101,6 +110,7 @@ impl<'lab> Agent<'lab> {
             lab: self.lab,
             pin_dir: self.pin_dir.clone(),
             routes_file: self.routes_file.clone(),
+            cluster: self.cluster.clone(),
             process: None,
             arguments,
             without_tcx: self.without_tcx,
@@ -115,6 +125,7 @@ impl<'lab> Agent<'lab> {
             lab: self.lab,
             pin_dir: self.pin_dir.with_file_name("elsewhere"),
             routes_file: self.routes_file.clone(),
+            cluster: self.cluster.clone(),
             process: None,
             arguments: self.arguments.clone(),
             without_tcx: self.without_tcx,
@@ -153,13 +164,19 @@ impl<'lab> Agent<'lab> {
     /// When it cannot be started.
     pub fn spawn(&self) -> Result<Process> {
         let mut command = Command::new(&self.binary);
-        command.arg("agent").arg("--routes").arg(&self.routes_file);
+        match &self.cluster {
+            None => command.arg("agent").arg("--routes").arg(&self.routes_file),
+            Some((_, kubeconfig)) => command.arg("agent").arg("--kubeconfig").arg(kubeconfig),
+        };
         command.args(["--netns-dir", NETNS_DIR, "--log-format", "json"]).arg("--pin-dir").arg(&self.pin_dir);
         command.args(&self.arguments);
         if self.without_tcx {
             command.env("SIDETRACK_CLSACT", "1");
         }
-        self.lab.spawn("sidetrack agent", command)
+        match &self.cluster {
+            None => self.lab.spawn("sidetrack agent", command),
+            Some((pod, _)) => pod.spawn(command),
+        }
     }
 
     /// Waits until the running process itself has said, through the pinned records, that it is at work.

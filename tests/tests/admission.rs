@@ -314,11 +314,11 @@ fn the_cluster_takes_the_settings_that_an_agent_takes_as_a_file() -> Result<()> 
         (json!({"limits": {"ringBufferBytes": 131_072}}), false),
         (json!({"limits": {"heldBytes": 1}}), false),
         (
-            json!({"dialTimeout": "10ms", "switchTimeout": "100ms", "parkedIdle": "1s", "endpointGrace": "1s", "drainTimeout": "1s"}),
+            json!({"dialTimeout": "10ms", "switchTimeout": "100ms", "parkedIdle": "1s", "endpointGrace": "1s", "drainTimeout": "1s", "maxStale": "3s"}),
             true,
         ),
         (
-            json!({"dialTimeout": "30s", "switchTimeout": "1m", "parkedIdle": "1h", "endpointGrace": "24h", "drainTimeout": "24h"}),
+            json!({"dialTimeout": "30s", "switchTimeout": "1m", "parkedIdle": "1h", "endpointGrace": "24h", "drainTimeout": "24h", "maxStale": "24h"}),
             true,
         ),
         (json!({"dialTimeout": "9ms"}), false),
@@ -328,6 +328,8 @@ fn the_cluster_takes_the_settings_that_an_agent_takes_as_a_file() -> Result<()> 
         (json!({"endpointGrace": "25h"}), false),
         (json!({"drainTimeout": "0"}), false),
         (json!({"drainTimeout": "5"}), false),
+        (json!({"maxStale": "2999ms"}), false),
+        (json!({"maxStale": "25h"}), false),
         (json!({"speed": "fast"}), false),
     ] {
         let text = object("default", &spec);

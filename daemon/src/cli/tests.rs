@@ -382,7 +382,11 @@ fn the_command_line_is_sound_and_short() {
     let Command::Flows(args) = Cli::try_parse_from(words).expect("valid").command else { panic!("flows") };
     assert_eq!((args.output, args.all), (FlowsOutput::Wide, true));
     assert!(Cli::try_parse_from(["sidetrack", "routes", "-o", "wide"]).is_err(), "they have no legs");
-    assert!(Cli::try_parse_from(["sidetrack", "agent"]).is_err());
+    let words = ["sidetrack", "agent", "--kubeconfig", "c.yaml", "--context", "lab", "--listen", "[::]:15020"];
+    let Command::Agent(args) = Cli::try_parse_from(words).expect("valid").command else { panic!("agent") };
+    assert!(args.kubeconfig.is_some() && args.context.is_some() && args.listen.is_some());
+    let both = ["sidetrack", "agent", "--routes", "r.yaml", "--kubeconfig", "c.yaml"];
+    assert!(Cli::try_parse_from(both).is_err(), "routes come from one place");
 }
 
 #[test]

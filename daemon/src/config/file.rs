@@ -9,7 +9,7 @@ use sidetrack_splice::carrier;
 
 use super::{
     CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, DRAIN_TIMEOUT_RANGE, ENDPOINT_GRACE_RANGE, HELD_RANGE,
-    PARKED_IDLE_RANGE, RING_RANGE, SWITCH_TIMEOUT_RANGE,
+    MAX_STALE_RANGE, PARKED_IDLE_RANGE, RING_RANGE, SWITCH_TIMEOUT_RANGE,
 };
 use crate::document::{self, DocumentError, Mistake};
 
@@ -39,6 +39,7 @@ struct RawSpec {
     parked_idle: Option<Spanned<String>>,
     endpoint_grace: Option<Spanned<String>>,
     drain_timeout: Option<Spanned<String>>,
+    max_stale: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,6 +86,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
         ("spec.parkedIdle", &spec.parked_idle, &mut config.parked_idle, PARKED_IDLE_RANGE),
         ("spec.endpointGrace", &spec.endpoint_grace, &mut config.endpoint_grace, ENDPOINT_GRACE_RANGE),
         ("spec.drainTimeout", &spec.drain_timeout, &mut config.drain_timeout, DRAIN_TIMEOUT_RANGE),
+        ("spec.maxStale", &spec.max_stale, &mut config.max_stale, MAX_STALE_RANGE),
     ] {
         if let Some(given) = given {
             let read = parse_duration(&given.value).map(Shown).map_err(|error| error.to_string());
@@ -177,7 +179,8 @@ mod tests {
   switchTimeout: 1m
   parkedIdle: 2m30s
   endpointGrace: 45s
-  drainTimeout: 1h";
+  drainTimeout: 1h
+  maxStale: 30s";
         let expected = Config {
             carriers: carrier::table(&["header:x-key"]).expect("valid"),
             connections: 1024,
@@ -188,6 +191,7 @@ mod tests {
             parked_idle: Duration::from_secs(150),
             endpoint_grace: Duration::from_secs(45),
             drain_timeout: Duration::from_hours(1),
+            max_stale: Duration::from_secs(30),
         };
         assert_eq!(with(spec), Ok(expected));
     }
@@ -225,7 +229,7 @@ mod tests {
             Err(vec![
                 concat!(
                     "3:8: spec.carrier: unknown field `carrier`, expected one of ",
-                    "carriers, limits, dialTimeout, switchTimeout, parkedIdle, endpointGrace, drainTimeout"
+                    "carriers, limits, dialTimeout, switchTimeout, parkedIdle, endpointGrace, drainTimeout, maxStale"
                 )
                 .into()
             ])

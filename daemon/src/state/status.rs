@@ -123,7 +123,7 @@ impl Status {
                 Err(why) => item.hooks_unknown = Some(why),
             }
         }
-        let counts = maps::counters(&pins.map("counters"))?;
+        let counts = counts(pins)?;
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             abi: ABI,
@@ -154,6 +154,11 @@ impl Agent {
     }
 }
 
+/// All counters, by the numbers of their reasons.
+pub(crate) fn counts(pins: &Pins) -> Result<Vec<u64>, StateError> {
+    maps::counters(&pins.map("counters"))
+}
+
 /// Counters that are not zero, in the order of their numbers. One that this version does not know has its number.
 #[must_use]
 pub fn counted(counts: &[u64]) -> Vec<Counter> {
@@ -178,7 +183,7 @@ impl Counter {
 }
 
 /// Namespaces by record, and those that only a link's pin tells of.
-fn pods(pins: &Pins, now: u64) -> Result<Vec<PodItem>, StateError> {
+pub(crate) fn pods(pins: &Pins, now: u64) -> Result<Vec<PodItem>, StateError> {
     let records: Vec<(PodKey, PodRecord)> = match maps::entries(&pins.map(pod::MAP)) {
         Err(StateError::Missing(_)) => Vec::new(),
         other => other?,
@@ -233,7 +238,8 @@ impl PodItem {
     }
 }
 
-fn room(pins: &Pins) -> Result<Vec<MapItem>, StateError> {
+/// How full the maps are.
+pub(crate) fn room(pins: &Pins) -> Result<Vec<MapItem>, StateError> {
     use sidetrack_splice::{
         abi::{
             addr::Tuple,

@@ -1,11 +1,14 @@
 //! What stands in the maps `services`, `routes` and `names`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+};
 
-use super::{OnUnreachable, Op, Recorded, Target, Targets, Text, To};
+use super::{OnUnreachable, Op, Recorded, Route, RouteTable, Service, Target, Targets, Text, To};
 use crate::abi::{
     record::{NAME_ROUTE, NAME_SERVICE, NameKey},
-    route::{ROUTE_OR_BASELINE, Route, RouteKey, Service, ServiceAddr},
+    route::{self, ROUTE_OR_BASELINE, RouteKey, ServiceAddr},
 };
 
 /// The contents of the maps `services` and `routes`, and of `names` as far as services and routes go.
@@ -17,8 +20,8 @@ use crate::abi::{
 /// connection that was opened to it carries the id and must find its routes when the service comes back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Programmed {
-    pub(super) services: BTreeMap<ServiceAddr, Service>,
-    pub(super) routes: BTreeMap<RouteKey, Route>,
+    pub(super) services: BTreeMap<ServiceAddr, route::Service>,
+    pub(super) routes: BTreeMap<RouteKey, route::Route>,
     pub(super) names: BTreeMap<NameKey, Text>,
 }
 
@@ -30,8 +33,8 @@ pub(super) fn name_key(kind: u32, id: u32) -> NameKey {
 impl Programmed {
     /// What an earlier agent left pinned. Names of other kinds than services and routes are no part of it.
     pub fn adopt(
-        services: impl IntoIterator<Item = (ServiceAddr, Service)>,
-        routes: impl IntoIterator<Item = (RouteKey, Route)>,
+        services: impl IntoIterator<Item = (ServiceAddr, route::Service)>,
+        routes: impl IntoIterator<Item = (RouteKey, route::Route)>,
         names: impl IntoIterator<Item = (NameKey, Text)>,
     ) -> Self {
         let ours = |(key, _): &(NameKey, Text)| matches!(key.kind, NAME_SERVICE | NAME_ROUTE);
@@ -55,12 +58,12 @@ impl Programmed {
     }
 
     /// Map `services`.
-    pub fn services(&self) -> impl Iterator<Item = (&ServiceAddr, &Service)> {
+    pub fn services(&self) -> impl Iterator<Item = (&ServiceAddr, &route::Service)> {
         self.services.iter()
     }
 
     /// Map `routes`.
-    pub fn routes(&self) -> impl Iterator<Item = (&RouteKey, &Route)> {
+    pub fn routes(&self) -> impl Iterator<Item = (&RouteKey, &route::Route)> {
         self.routes.iter()
     }
 
@@ -72,7 +75,7 @@ impl Programmed {
     /// Where the routes that stand in the maps lead, as far as map `names` says: of a long list of endpoints the first ones.
     #[must_use]
     pub fn targets(&self) -> Targets {
-        let target = |(key, route): (&RouteKey, &Route)| {
+        let target = |(key, route): (&RouteKey, &route::Route)| {
             let Text::Route { key: sandbox, to } = self.names.get(&name_key(NAME_ROUTE, route.id))? else {
                 return None;
             };
@@ -91,6 +94,33 @@ impl Programmed {
             Some((route.id, Target { version: route.version, service, key: sandbox.clone(), to }))
         };
         Targets { by_id: self.routes.iter().filter_map(target).collect() }
+    }
+
+    /// The table that stands in the maps, as far as map `names` says what belongs to what.
+    #[must_use]
+    pub fn table(&self) -> RouteTable {
+        let mut services: BTreeMap<u32, Service> = BTreeMap::new();
+        for (address, value) in &self.services {
+            if let Some(Text::Service(name)) = self.names.get(&name_key(NAME_SERVICE, value.id)) {
+                let new = || Service { name: name.clone(), addresses: Vec::new(), routes: Vec::new() };
+                let address = (IpAddr::from(address.addr), u16::from_be(address.port)).into();
+                services.entry(value.id).or_insert_with(new).addresses.push(address);
+            }
+        }
+        let mut targets = self.targets();
+        for (key, route) in &self.routes {
+            if let (Some(service), Some(target)) = (services.get_mut(&key.service), targets.by_id.remove(&route.id)) {
+                service.routes.push(Route { key: target.key, to: target.to });
+            }
+        }
+        let (mut names, mut valid) = (HashSet::new(), Vec::new());
+        for service in services.into_values() {
+            // What no agent of this version has written may be odd.
+            if names.insert(service.name.clone()) && RouteTable::new(vec![service.clone()]).is_ok() {
+                valid.push(service);
+            }
+        }
+        RouteTable::new(valid).unwrap_or_default()
     }
 
     /// The steps that let go of names of services which the table does not have any more and no connection was opened

@@ -311,6 +311,18 @@ proptest! {
     }
 
     #[test]
+    fn what_stands_in_the_maps_is_read_back_as_the_table_that_was_put_there(wanted in any_table()) {
+        let mut programmed = Programmed::default();
+        bring(&mut programmed, &wanted);
+        let read = programmed.table();
+        prop_assert_eq!(read.services().len(), wanted.services().len());
+        for (address, key) in ADDRESSES.iter().flat_map(|a| KEYS.iter().map(move |k| (*a, *k))) {
+            prop_assert_eq!(says(&read, address, key), says(&wanted, address, key));
+        }
+        prop_assert_eq!(programmed.plan(&read).expect("ids are left").ops, []);
+    }
+
+    #[test]
     fn ids_stay_with_what_they_name(tables in proptest::collection::vec(any_table(), 2..6)) {
         let mut programmed = Programmed::default();
         let mut services = std::collections::HashMap::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rstest::rstest;
 use sidetrack_tests::{
     HttpError, Request, Scene,

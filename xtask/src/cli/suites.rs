@@ -65,7 +65,7 @@ const LAB: &str = "tests";
 const FILE_LIMIT: u64 = 25;
 
 /// The suites that run a real API server.
-const ON_KUBERNETES: &[&str] = &["admission", "apiserver"];
+const ON_KUBERNETES: &[&str] = &["admission", "apiserver", "cluster_routes"];
 
 /// All suites: the table's, then each file of `tests/tests`.
 pub fn all() -> Result<Vec<Suite>> {
