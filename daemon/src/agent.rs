@@ -171,12 +171,13 @@ async fn work(options: Options) -> anyhow::Result<()> {
         .unwrap_or_else(PoisonError::into_inner)
         .set(0, Wire(options.config.carriers), 0)
         .context("cannot write map config")?;
-    let before = bpf::other::others(&options.pin_dir);
-    let taking_over = {
+    let (before, taking_over) = {
         let _lock = drain::handover(&options.pin_dir);
-        let taking_over = drain::takes_new(&bpf::other::controls(&options.pin_dir));
+        let before = bpf::other::others(&options.pin_dir);
+        // One that has begun since it was looked says so when this one has said it.
+        let taking_over = !before.is_empty() && drain::takes_new(&bpf::other::controls(&options.pin_dir));
         beat(&maps, Some(u32::from(taking_over)))?;
-        taking_over
+        (before, taking_over)
     };
 
     let stop = CancellationToken::new();

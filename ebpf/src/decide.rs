@@ -291,7 +291,7 @@ pub extern "C" fn no_room(c: *mut Connection, reason: u32) -> u32 {
     let conn = &out.key.conn;
     let at = ServiceAddr { addr: conn.remote, port: conn.remote_port, pad: 0 };
     // SAFETY: values of this map are replaced whole.
-    let unforked = unsafe { SERVICES.get(&at) }.is_some_and(|s| s.routes == 0);
+    let unforked = unsafe { SERVICES.get(&at) }.is_none_or(|s| s.routes == 0);
     // SAFETY: a map value, one number.
     let (end, answered) = (out.end, unsafe { (*c).resp.next });
     if unforked && out.state.unread(end, answered) {

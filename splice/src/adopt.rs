@@ -64,7 +64,13 @@ impl ConnState {
         if resp.next == 0 {
             return idle && self.next == 0;
         }
-        let newer = self.next == 0 || self.held != u64::MAX && later(resp.next as u32, self.held as u32);
+        let newer = match self.held {
+            _ if self.next == 0 => true,
+            u64::MAX => false,
+            // A bare number: nothing was seen of the server by then. An answer may be longer than numbers go round, the first apart.
+            held if held >> 32 == 0 => later(resp.next as u32, held as u32),
+            held => resp.next > held,
+        };
         newer && resp.flags & RESP_INTERIM == 0 && resp.acked as u32 == start && resp.next as u32 == acked
     }
 
@@ -76,8 +82,7 @@ impl ConnState {
     pub fn unknown(&mut self, end: u64, resp: &RespState, acked: u32) -> bool {
         let first = self.next == 0;
         self.passed(end);
-        let seen = resp.next as u32;
-        self.held = u64::from(if resp.next != 0 && later(seen, acked) { seen } else { acked });
+        self.held = if resp.next == 0 { u64::from(acked) } else { resp.next.max(position(resp.next, acked)) };
         first
     }
 
@@ -195,6 +200,17 @@ mod tests {
                 assert!(state.begins(&answer, 2000, last.wrapping_add(9), false), "{first}..{last}");
             }
         }
+    }
+
+    #[test]
+    fn behind_an_answer_longer_than_numbers_go_round_a_request_begins() {
+        let (mut state, mut resp) = after_an_exchange();
+        state.unknown(position(0, 1100), &resp, 5000);
+        resp.acked = position(0, 1100);
+        for _ in 0..3 {
+            resp.next += 1 << 30;
+        }
+        assert!(state.begins(&resp, 1100, resp.next as u32, false));
     }
 
     #[test]

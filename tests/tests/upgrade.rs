@@ -249,6 +249,26 @@ fn a_load_does_not_notice_the_upgrade() -> Result<()> {
     new.no_errors()
 }
 
+/// A rollout that is taken back: the agent of the smaller number starts while that of the greater one still lives.
+#[test]
+fn what_is_taken_back_gives_way_to_the_agent_before_it() -> Result<()> {
+    let Some(scene) = scene("upgrade-back")? else { return Ok(()) };
+    let mut old = scene.agent()?;
+    let mut new = succeed(&scene, &old, "10m")?;
+    old.wait_end(PATIENCE + Duration::from_mins(1))?;
+    asks(&mut scene.http()?, &ALL).with_context(|| new.explain())?;
+    old.restart()?;
+    old.wait_attached(["client", "base", "fork", "other"])?;
+    let drains = |agent: &Agent| agent.status().ok()?["agent"]["draining"].as_bool();
+    wait_for("it to leave new connections to the greater", PATIENCE, || (drains(&old)?).then_some(()))?;
+    asks(&mut scene.http()?, &ALL).with_context(|| new.explain())?;
+    ensure!(new.term()?.success(), "{}", new.explain());
+    wait_for("it to take new connections on", PATIENCE, || (!drains(&old)?).then_some(()))?;
+    asks(&mut scene.http()?, &ALL).with_context(|| old.explain())?;
+    scene.isolated()?;
+    old.no_errors()
+}
+
 #[test]
 fn a_successor_that_starts_again_leaves_no_connection_unsteered() -> Result<()> {
     let Some(scene) = scene("upgrade-again")? else { return Ok(()) };

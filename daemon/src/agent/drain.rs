@@ -50,7 +50,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs:
         if greater() {
             shared.taking_over.store(false, Ordering::Relaxed);
         } else {
-            take_over(&shared, &before);
+            take_over_in_background(&shared, &before).await;
         }
     }
     let mut began = Instant::now();
@@ -62,7 +62,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs:
             if orphaned(&controls(&shared.pin_dir), state::now()) {
                 info!("no other ABI takes new connections on: this one does again");
                 (before, began) = (others(&shared.pin_dir), Instant::now());
-                take_over(&shared, &before);
+                take_over_in_background(&shared, &before).await;
             }
             continue;
         }
@@ -78,26 +78,37 @@ pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs:
     }
 }
 
-/// Whether another ABI's programs take new connections on, by what their agents say.
+/// Whether another ABI's programs take new connections on, by what their agents say. One that never was at work says nothing: its kernel
+/// has refused its programs, or it was ended before they were attached.
 pub(super) fn takes_new(others: &[Control]) -> bool {
-    others.iter().any(|other| other.draining == 0)
+    others.iter().any(|other| other.heartbeat != 0 && other.draining == 0)
+}
+
+fn lives(other: &Control, now: u64) -> bool {
+    other.heartbeat != 0 && !Control::dead(other.heartbeat, now)
 }
 
 /// Whether an agent of a greater number lives.
 fn greater_lives(others: &[Control], now: u64) -> bool {
-    others.iter().any(|other| other.abi > ABI && !Control::dead(other.heartbeat, now))
+    others.iter().any(|other| other.abi > ABI && lives(other, now))
 }
 
-/// Whether nobody takes new connections on after this version was told not to, because its successor is gone: then the live one of the
-/// greatest number does.
+/// Whether no agent that lives takes new connections on after this version was told not to: its successor has ended, or was taken back.
+/// Then the live one of the greatest number does.
 fn orphaned(others: &[Control], now: u64) -> bool {
-    !takes_new(others) && !greater_lives(others, now)
+    !others.iter().any(|other| lives(other, now) && other.draining == 0) && !greater_lives(others, now)
 }
 
 /// What is held while it is said who takes new connections on. Without it nothing is lost but that exactly one does at any moment.
 pub(super) fn handover(pin_dir: &Path) -> Option<Lock> {
     let lock = Lock::handover(pin_dir, HANDOVER);
     lock.inspect_err(|error| warn!("the pin directory cannot be locked: {error}")).ok().flatten()
+}
+
+/// [`take_over`], without keeping anybody waiting who beats or attaches.
+async fn take_over_in_background(shared: &Arc<Shared>, before: &[Other]) {
+    let (shared, before) = (Arc::clone(shared), before.to_vec());
+    _ = tokio::task::spawn_blocking(move || take_over(&shared, &before)).await;
 }
 
 /// From here on their programs take no new connection on, and this version's do.
@@ -219,10 +230,13 @@ mod tests {
         assert!(orphaned(&[], now), "its successor is gone");
         assert!(!orphaned(&[says(ABI + 1, 0, now)], now), "its successor is at work");
         assert!(!orphaned(&[says(ABI - 1, 0, now)], now), "also one of a smaller number");
-        assert!(!orphaned(&[says(ABI + 1, 0, 1)], now), "a dead one's programs are at work");
+        assert!(orphaned(&[says(ABI + 1, 0, 1)], now), "a dead one's programs refuse what needs an agent");
+        assert!(orphaned(&[says(ABI + 1, 0, 0)], now), "it never was at work");
         assert!(!orphaned(&[says(ABI + 1, 1, now)], now), "the other goes on");
         assert!(orphaned(&[says(ABI - 1, 1, now)], now));
         assert!(orphaned(&[says(ABI + 1, 1, 1)], now), "the other would, and is dead");
         assert!(!orphaned(&[says(ABI - 1, 1, now), says(ABI + 1, 0, now)], now));
+        assert!(takes_new(&[says(ABI + 1, 0, 1)]) && !takes_new(&[says(ABI + 1, 0, 0)]));
+        assert!(!greater_lives(&[says(ABI + 1, 0, 0), says(ABI - 1, 0, now)], now));
     }
 }

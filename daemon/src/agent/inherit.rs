@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use sidetrack_splice::abi::{
@@ -21,6 +22,9 @@ use crate::{
     pods::{Exchange, Pod, clients},
     state,
 };
+
+/// How long a program may take to read a frame: with interrupts, and where a processor is given to another guest meanwhile.
+const READ_BY: Duration = Duration::from_millis(20);
 
 /// Takes over what can be of `theirs`, the connections that `other`'s programs follow and no leg serves. Returns what was.
 pub(super) fn take_over(shared: &Arc<Shared>, other: &Other, theirs: &HashSet<Tuple>) -> HashSet<Tuple> {
@@ -48,7 +52,7 @@ pub(super) fn take_over(shared: &Arc<Shared>, other: &Other, theirs: &HashSet<Tu
 }
 
 /// The own record comes first, and theirs goes last: at no moment does nobody read what a client sends. Between the two both do, for a
-/// moment in which no leg can be made. Where the client has spoken meanwhile, and it is not known what, theirs stays.
+/// moment: what the first of them holds, the other never sees. Where the client has spoken meanwhile, and it is not known what, theirs stays.
 fn take(
     shared: &Shared,
     other: &Other,
@@ -84,8 +88,15 @@ fn take(
         .map(|client| Tuple::new(client.local, client.remote))
         .collect();
     let mut taken = Vec::new();
+    let idle: HashSet<Tuple> = made
+        .iter()
+        .filter(|&(conn, isn)| idle.contains(conn) && older::say_idle(shared, conn, *isn))
+        .map(|(conn, _)| *conn)
+        .collect();
+    // What a program had begun to read before it was noted has been written down by then.
+    std::thread::sleep(READ_BY);
     for (conn, isn) in made {
-        let idle = idle.contains(&conn) && older::say_idle(shared, &conn, isn);
+        let idle = idle.contains(&conn);
         let Some(c) = shared.maps.connections.find(&conn).filter(|c| c.isn == isn) else { continue };
         if reads(&c, idle) {
             taken.push(conn);

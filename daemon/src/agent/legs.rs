@@ -352,3 +352,14 @@ pub(super) fn end(shared: &Shared, tuple: &Tuple, leg: &Leg, why: &str) {
     // Behind the reset: without what it knows of the leg, the pod's connection tracking would take that for invalid.
     shared.tracked.ended(tuple, leg);
 }
+
+/// Resets the backend that a connection has under its own name, where no other has a part in it: whoever sends the held head again, after
+/// hours, finds nobody, and not the baseline.
+pub(super) fn refuse(shared: &Shared, conn: &Tuple, c: &Connection) {
+    if c.now.flags & CONN_DIVERTED != 0 {
+        return;
+    }
+    let Some(member) = shared.attached.find(conn.local_addr().ip()) else { return };
+    let sent = member.raw.send(&reset_packet(conn, c.now.held as u32, None), conn.remote_addr().ip());
+    debug!(%conn, ?sent, "the backend of a deserted head is reset");
+}

@@ -12,7 +12,7 @@ use std::{
 use sidetrack_splice::{
     abi::{
         addr::Tuple,
-        record::{DIAL_IDLE, Dial},
+        record::{Connection, DIAL_IDLE, Dial},
         route::{Service, ServiceAddr},
     },
     table::service_addr,
@@ -117,12 +117,6 @@ fn look(shared: &Shared, pod: &Pod, services: &Services, opening: &mut Opening) 
             Ok(false) => {
                 if let Some(c) = shared.maps.connections.find(&conn).filter(record::shows_nothing) {
                     made.insert(conn, c.isn);
-                    // Its answer came before its record. Nothing that its client has sent may be read by a record that goes.
-                    let unseen = c.server.mss == 0 && client.exchange != Exchange::Opening;
-                    if unseen && shared.maps.dials.find(&conn).is_none() {
-                        _ = shared.maps.connections.put(&conn, &record);
-                        made.insert(conn, record.isn);
-                    }
                 }
             }
             Err(error) => {
@@ -137,15 +131,18 @@ fn look(shared: &Shared, pod: &Pod, services: &Services, opening: &mut Opening) 
     // What a socket says now holds for as long as its record, which stands, sees no payload.
     let (listed, ends) = (clients(&pod.netns), Ends::of(&pod.netns));
     let (Ok(listed), Ok(mut ends)) = (listed, ends) else { return true };
-    let mut now: HashMap<Tuple, Exchange> =
-        listed.into_iter().map(|client| (Tuple::new(client.local, client.remote), client.exchange)).collect();
+    let mut now: HashMap<Tuple, Client> =
+        listed.into_iter().map(|client| (Tuple::new(client.local, client.remote), client)).collect();
     let mut young = 0;
     let mut room = room(shared);
     for (conn, isn) in &made {
-        match now.remove(conn) {
+        let found = now.remove(conn);
+        match found.as_ref().map(|client| client.exchange) {
             Some(idle @ (Exchange::None | Exchange::Opening)) => {
                 if idle == Exchange::Opening {
                     opening.insert(*conn, *isn);
+                } else if let Some(client) = &found {
+                    answered(shared, conn, *isn, &self::ends(client, pod));
                 }
                 if room > 0 {
                     room -= 1;
@@ -161,6 +158,15 @@ fn look(shared: &Shared, pod: &Pod, services: &Services, opening: &mut Opening) 
     let (pod, opening) = (pod.netns.path(), opening.len());
     debug!(pod = %pod.display(), connections = made.len(), young, opening, "older connections are followed");
     young != 0
+}
+
+/// The answer to a SYN that was under way came before its record, and nobody saw it: its client's socket has. Before the client is noted
+/// as idle: nothing that it sends is read by a record that goes.
+fn answered(shared: &Shared, conn: &Tuple, isn: u32, ends: &record::Ends) {
+    let unseen = |c: &Connection| c.isn == isn && c.server.mss == 0 && record::shows_nothing(c);
+    if let Some(c) = shared.maps.connections.find(conn).filter(unseen) {
+        _ = shared.maps.connections.put(conn, &Connection { client: ends.client, server: ends.server, ..c });
+    }
 }
 
 /// The service that a client has dialled.

@@ -131,6 +131,9 @@ fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
     }
     for (conn, isn, heard) in over {
         if let Some(c) = shared.maps.connections.find(&conn).filter(|c| c.isn == isn) {
+            if ended::deserted(&c, now) {
+                legs::refuse(shared, &conn, &c);
+            }
             forget(shared, &conn, &c, heard);
         }
     }

@@ -21,7 +21,7 @@ pub struct Purged {
 
 /// Removes what any version has pinned below `pin_dir`, and the filters of those programs in the namespaces of `netns_dirs`, with the
 /// clsact qdiscs that were made for them and have nothing else on them. Where nothing is pinned, filters whose agent is gone are
-/// what somebody has left who took the pins away by hand. Another directory's filters stay. The
+/// what somebody has left who took the pins away by hand; another directory's stay while its agent lives. The
 /// caller makes sure that no agent works with the directory: see [`super::Lock::all`].
 pub fn purge(pin_dir: &Path, netns_dirs: &[PathBuf]) -> io::Result<Purged> {
     let mut purged = Purged::default();

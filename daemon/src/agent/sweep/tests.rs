@@ -9,7 +9,7 @@ use std::{
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sidetrack_splice::abi::{
-    record::{Handshake, LEG_BASELINE, LEG_FORK, Leg, LegRef, PHASE_CLOSED, STATE_OWNER},
+    record::{Handshake, LEG_BASELINE, LEG_FORK, Leg, LegRef, PHASE_CLOSED, PHASE_HOLD, STATE_OWNER},
     route::{Service, ServiceAddr},
 };
 
@@ -363,5 +363,27 @@ async fn what_a_predecessor_has_dialled_and_not_stored_is_reset_and_a_dial_under
         assert_eq!(hears(), ErrorKind::ConnectionReset);
         once(&scene.shared, &mut known, start + MINUTE);
         assert_eq!(handshakes.find(&tuple), None);
+    }
+}
+
+/// A virtual machine that sleeps for hours: its head is the fork's, and may not be the baseline's when it wakes.
+#[tokio::test]
+async fn the_backend_of_a_head_that_is_held_for_nobody_is_reset() {
+    let scene = Scene::open().await;
+    for ip in [IpAddr::from([10, 9, 0, 2]), "fd09::2".parse().expect("an address")] {
+        let (listener, to) = scene.serve(ip);
+        let (client, conn) = scene.client(to);
+        let (mut baseline, _) = listener.accept().expect("connected");
+        baseline.set_read_timeout(Some(Duration::from_millis(200))).expect("more than zero");
+        let mut hears = || baseline.read(&mut [0]).expect_err("nobody speaks").kind();
+        _ = vanish(&client);
+        let (mut known, start) = (Known::default(), state::now());
+        let mut c = scene.shared.maps.connections.find(&conn).expect("followed");
+        (c.now.phase, c.now.held, c.now.asked_at) = (PHASE_HOLD, c.now.next, start);
+        scene.shared.maps.connections.put(&conn, &c).expect("room");
+        once(&scene.shared, &mut known, start + 59 * MINUTE);
+        assert_eq!((scene.known(&conn), hears()), (true, ErrorKind::WouldBlock));
+        once(&scene.shared, &mut known, start + 61 * MINUTE);
+        assert_eq!((scene.known(&conn), hears()), (false, ErrorKind::ConnectionReset));
     }
 }

@@ -69,7 +69,7 @@ impl Kernel {
     /// There is no room to read a head on that comes in parts.
     pub(super) fn no_room(&mut self, reason: Reason) -> bool {
         let at = ServiceAddr { addr: self.out.conn.remote, port: self.out.conn.remote_port, pad: 0 };
-        let unforked = self.maps.services.get(&at).is_some_and(|s| s.routes == 0);
+        let unforked = self.maps.services.get(&at).is_none_or(|s| s.routes == 0);
         let (end, answered) = (self.out.end, self.c().map_or(0, |c| c.resp.next));
         if !unforked || !self.out.state.unread(end, answered) {
             return self.refuse(reason);
