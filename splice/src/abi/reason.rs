@@ -149,7 +149,7 @@ reasons! {
     LateMixed = "late_mixed": Delay "Loss or reordering on the way. Nothing, while it is rare.",
     /// A frame beyond what was seen, where a head may start: dropped, it comes again in order.
     Gap = "gap": Delay "Loss or reordering on the way, or a client that sends from several processors. Nothing, while it is rare. What is still \
-         missing five seconds later is not waited for: `opaque_gap`, `reset_gap`.",
+         missing a minute later is not waited for: `opaque_gap`, `reset_gap`.",
     /// Another CPU changed the connection meanwhile: dropped, it comes again.
     Busy = "busy": Delay "Nothing, while it is rare.",
     /// Not HTTP at the first byte: never looked at again.
@@ -299,7 +299,7 @@ reasons! {
     OpaqueHeadsFull = "opaque_heads_full": Unsteered
         "A client that begins requests and does not end them? Where the service is forked meanwhile, the connection is steered from its \
          next request on (`adopted`); the one that passed unread is the baseline's.",
-    /// What a client sends lies behind bytes that were not seen for five seconds, on a connection of which something was read: reset.
+    /// What a client sends lies behind bytes that were not seen for a minute, on a connection of which something was read: reset.
     ResetGap = "reset_gap": Refused
         "Some of the client's packets do not pass the pod's interface, or not as plain TCP: `odd_header` counts those with IP options \
          and fragments. Packets that leave by another interface are not seen.",

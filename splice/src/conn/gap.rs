@@ -4,7 +4,13 @@ use crate::abi::record::{CONN_DIVERTED, CONN_HTTP, ConnState};
 
 /// How long segments behind a gap are dropped: a client that does not fill it by then takes it for filled. What is missing has gone
 /// by another way.
-pub const GAP_NS: u64 = 5_000_000_000;
+///
+/// A client that sends again and again what is lost on its way to the programs waits for tens of seconds by then (RFC 6298, 5.5): a minute, as
+/// a tombstone has.
+pub const GAP_NS: u64 = 60_000_000_000;
+
+/// Tells the place of a gap from that of a hold, which stays in [`ConnState::held`] with its time.
+const MISSING: u64 = 1 << 63;
 
 /// What is done about a segment behind bytes that were not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +29,7 @@ impl ConnState {
     #[inline(always)]
     #[must_use]
     pub fn gap(&mut self, now: u64) -> Gap {
-        let missing = self.request.pos + self.partial as u64;
+        let missing = (self.request.pos + self.partial as u64) | MISSING;
         if self.held != missing {
             self.held = missing;
             self.asked_at = now;

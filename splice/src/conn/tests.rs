@@ -51,6 +51,8 @@ fn what_lies_behind_a_gap_waits_for_a_bounded_time() {
     assert_eq!(state.gap(6 + GAP_NS), Gap::Wait);
     let filled = ConnState { request: Framing::head((1 << 32) + 9), ..state };
     assert_eq!({ filled }.gap(7 + GAP_NS), Gap::Wait, "it has been filled: this is another");
+    let was_held = ConnState { held: 1 << 32, asked_at: 7, ..watching(1 << 32) };
+    assert_eq!({ was_held }.gap(7 + GAP_NS), Gap::Wait, "a hold at this place began then, and has ended");
     for (of, flags, partial) in [("read", CONN_HTTP, 0), ("diverted", CONN_DIVERTED, 0), ("begun", 0, 20)] {
         let mut state = ConnState { partial, flags, ..watching(1 << 32) };
         assert_eq!(state.gap(7), Gap::Wait, "{of}");
