@@ -6,6 +6,7 @@
 //! - `holds` answers held heads; `legs` makes a leg for one.
 //! - `drain` leads the records of another ABI to their end.
 //! - `inherit` takes over what another ABI's dead agent has left behind.
+//! - `unfinished` ends what an agent before this one had dialled and not stored; `tracked` lets the pods' own connection tracking forget legs.
 //! - `leaving` ends exchanges with endpoints that have left their routes; `client` aborts a client's end.
 //! - `older` makes the records of connections that stood before.
 //! - `room` bounds what is held of all connections together.

@@ -8,11 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sidetrack_splice::abi::{
-    ABI,
-    addr::Tuple,
-    control::{Control, DEAD_AFTER_NS},
-};
+use sidetrack_splice::abi::{ABI, addr::Tuple, control::Control};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
@@ -22,7 +18,8 @@ use crate::{
         self, Lock,
         other::{Other, controls, others},
     },
-    pods::{Ends, Exchange, clients},
+    config::HEARTBEAT_STALE,
+    pods::{Client, Ends, Exchange, clients},
     state,
 };
 
@@ -30,8 +27,6 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked whether all pods are attached.
 const SOON: Duration = Duration::from_millis(20);
-/// After what time without a beat an agent is dead.
-const DEAD_AFTER: Duration = Duration::from_nanos(DEAD_AFTER_NS);
 /// How long another ABI's agent may take to say that it takes new connections over.
 const HANDOVER: Duration = Duration::from_millis(200);
 /// How long, behind the deadline, a request that is under way on a connection that was never diverted is waited for.
@@ -43,7 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut before: Vec<Other>, netns_dirs:
     let began = Instant::now();
     let greater = || greater_lives(&controls(&shared.pin_dir), state::now());
     // One that has just ended looks alive until its heart has not beaten for some time.
-    while !before.is_empty() && (!shared.attached.listed() || (greater() && began.elapsed() < DEAD_AFTER)) {
+    while !before.is_empty() && (!shared.attached.listed() || (greater() && began.elapsed() < HEARTBEAT_STALE)) {
         sleep(SOON).await;
     }
     if !before.is_empty() {
@@ -84,19 +79,15 @@ pub(super) fn takes_new(others: &[Control]) -> bool {
     others.iter().any(|other| other.heartbeat != 0 && other.draining == 0)
 }
 
-fn lives(other: &Control, now: u64) -> bool {
-    other.heartbeat != 0 && !Control::dead(other.heartbeat, now)
-}
-
 /// Whether an agent of a greater number lives.
 fn greater_lives(others: &[Control], now: u64) -> bool {
-    others.iter().any(|other| other.abi > ABI && lives(other, now))
+    others.iter().any(|other| other.abi > ABI && other.lives(now))
 }
 
 /// Whether no agent that lives takes new connections on after this version was told not to: its successor has ended, or was taken back.
 /// Then the live one of the greatest number does.
 fn orphaned(others: &[Control], now: u64) -> bool {
-    !others.iter().any(|other| lives(other, now) && other.draining == 0) && !greater_lives(others, now)
+    !others.iter().any(|other| other.lives(now) && other.draining == 0) && !greater_lives(others, now)
 }
 
 /// What is held while it is said who takes new connections on. Without it nothing is lost but that exactly one does at any moment.
@@ -215,12 +206,14 @@ fn live(shared: &Shared, connections: HashSet<Tuple>) -> Vec<Tuple> {
 /// Whether its client waits for something: a held head is among what was sent and is not acknowledged.
 fn under_way(shared: &Shared, conn: &Tuple) -> bool {
     let Some(member) = shared.attached.find(conn.local_addr().ip()) else { return false };
-    let its = |c: &&crate::pods::Client| (c.local, c.remote) == (conn.local_addr(), conn.remote_addr());
-    clients(&member.pod.netns).is_ok_and(|all| all.iter().find(its).is_some_and(|c| c.exchange == Exchange::Some))
+    let its = |all: Vec<Client>| all.into_iter().find(|client| client.conn() == *conn);
+    clients(&member.pod.netns).is_ok_and(|all| its(all).is_some_and(|client| client.exchange == Exchange::Some))
 }
 
 #[cfg(test)]
 mod tests {
+    use sidetrack_splice::abi::control::DEAD_AFTER_NS;
+
     use super::*;
 
     #[test]

@@ -63,7 +63,7 @@ fn take(
     let mut made: HashMap<Tuple, u32> = HashMap::new();
     let mut room = older::room(shared);
     for client in clients(&pod.netns)? {
-        let conn = Tuple::new(client.local, client.remote);
+        let conn = client.conn();
         let free = client.exchange == Exchange::None && !client.layered && theirs.contains(&conn);
         let Some(service) = older::service(services, &client).filter(|_| free && room > 0) else { continue };
         room -= 1;
@@ -85,7 +85,7 @@ fn take(
     let idle: HashSet<Tuple> = clients(&pod.netns)?
         .into_iter()
         .filter(|client| client.exchange == Exchange::None)
-        .map(|client| Tuple::new(client.local, client.remote))
+        .map(|client| client.conn())
         .collect();
     let mut taken = Vec::new();
     let idle: HashSet<Tuple> = made

@@ -21,7 +21,7 @@ use zerocopy::IntoBytes;
 use super::{Shared, attached::Member, untaken};
 use crate::{
     cold::{ClientOptions, DialError, DialRequest, Dialled, dial, reset_packet},
-    pods::{Client, clients},
+    pods::clients,
     state,
 };
 
@@ -158,8 +158,7 @@ fn said(member: &Member, conn: &Tuple, c: &Connection) -> Result<(Said, Said), L
     if c.client.mss != 0 {
         return Ok((c.client, c.server));
     }
-    let its = |client: &Client| (client.local, client.remote) == (conn.local_addr(), conn.remote_addr());
-    let found = clients(&member.pod.netns).map_err(LegError::of)?.into_iter().find(its);
+    let found = clients(&member.pod.netns).map_err(LegError::of)?.into_iter().find(|client| client.conn() == *conn);
     found.map(|client| (client.said, client.heard)).ok_or_else(|| Outdated::Forgotten.into())
 }
 

@@ -103,7 +103,7 @@ fn look(shared: &Shared, pod: &Pod, services: &Services, opening: &mut Opening) 
         if client.layered || !pod.addresses.contains(&client.local.ip()) {
             continue;
         }
-        let conn = Tuple::new(client.local, client.remote);
+        let conn = client.conn();
         // A leg that is dialled at this moment has a socket, too.
         if theirs.contains(&conn)
             || shared.maps.legs.find(&conn).is_some()
@@ -131,8 +131,7 @@ fn look(shared: &Shared, pod: &Pod, services: &Services, opening: &mut Opening) 
     // What a socket says now holds for as long as its record, which stands, sees no payload.
     let (listed, ends) = (clients(&pod.netns), Ends::of(&pod.netns));
     let (Ok(listed), Ok(mut ends)) = (listed, ends) else { return true };
-    let mut now: HashMap<Tuple, Client> =
-        listed.into_iter().map(|client| (Tuple::new(client.local, client.remote), client)).collect();
+    let mut now: HashMap<Tuple, Client> = listed.into_iter().map(|client| (client.conn(), client)).collect();
     let mut young = 0;
     let mut room = room(shared);
     for (conn, isn) in &made {

@@ -80,5 +80,5 @@ fn beats(map: u32) -> bool {
         let array = Array::<_, Wire<Control>>::try_from(Map::Array(MapData::from_id(map).ok()?)).ok()?;
         array.get(&0, 0).ok()
     };
-    control().is_some_and(|control| state::status::Agent::of(&control.0, state::now()).alive)
+    control().is_some_and(|control| control.0.lives(state::now()))
 }

@@ -18,7 +18,7 @@ use super::{
     programs::{Program, programs},
     seconds,
 };
-use crate::{config::HEARTBEAT_STALE, names};
+use crate::names;
 
 /// Everything that `sidetrack status` says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -146,7 +146,7 @@ impl Agent {
     pub fn of(control: &Control, now: u64) -> Self {
         let written = (control.heartbeat != 0).then_some(control.heartbeat);
         Self {
-            alive: written.is_some_and(|at| now.saturating_sub(at) < HEARTBEAT_STALE.as_nanos() as u64),
+            alive: control.lives(now),
             pid: written.map(|_| control.pid),
             heartbeat_age_seconds: written.map(|at| seconds(at, now)),
             draining: control.draining != 0,

@@ -35,4 +35,10 @@ impl Control {
     pub const fn dead(heartbeat: u64, now: u64) -> bool {
         heartbeat != 0 && now > heartbeat && now - heartbeat > DEAD_AFTER_NS
     }
+
+    /// Whether there is an agent at `now`: not before the first one, nor while it is [`Self::dead`].
+    #[must_use]
+    pub const fn lives(&self, now: u64) -> bool {
+        self.heartbeat != 0 && !Self::dead(self.heartbeat, now)
+    }
 }

@@ -9,6 +9,7 @@ use nix::{
 };
 use sidetrack_splice::abi::{
     MARK,
+    addr::Tuple,
     record::{OPT_ECN, OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE, Said},
 };
 
@@ -75,6 +76,13 @@ pub(crate) struct Client {
     pub exchange: Exchange,
     /// Another protocol sits on the socket (`mptcp`, `tls`): its bytes are not the application's.
     pub layered: bool,
+}
+
+impl Client {
+    /// The connection's name in the maps.
+    pub fn conn(&self) -> Tuple {
+        Tuple::new(self.local, self.remote)
+    }
 }
 
 /// All that are established in this namespace, or about to be, of both families, but for the legs that an agent dials at this moment.
