@@ -14,7 +14,7 @@ use sidetrack_splice::{
 use crate::{
     atomic,
     count::count,
-    decide::copy_response,
+    decide::{copy_response, unread},
     maps::{self, DIALS, Out},
     open,
     skb::{self, PASS, STOLEN},
@@ -74,6 +74,11 @@ pub extern "C" fn gap(c: *mut Connection) -> i32 {
         Gap::Unread => {
             count(Reason::OpaqueGap);
             if out.packet.len == 0 { PASS_ON } else { ADOPT }
+        }
+        Gap::Reset if unread(c, out) => {
+            count(Reason::OpaqueGap);
+            commit(c, out);
+            PASS_ON
         }
         Gap::Reset => {
             out.reason = Reason::ResetGap as u32;

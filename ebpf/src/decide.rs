@@ -279,6 +279,19 @@ fn baseline_instead(out: &mut Out, legs: &[LegRef; SLOTS]) -> bool {
     true
 }
 
+/// What cannot be read passes: nobody has forked the service, so that it is meant for the baseline. The connection is as one that is older
+/// than its record from then on. False: the service is forked, or more than the baseline has a part in the connection.
+#[inline(always)]
+pub fn unread(c: *mut Connection, out: &mut Out) -> bool {
+    let conn = &out.key.conn;
+    let at = ServiceAddr { addr: conn.remote, port: conn.remote_port, pad: 0 };
+    // SAFETY: values of this map are replaced whole.
+    let unforked = unsafe { SERVICES.get(&at) }.is_none_or(|s| s.routes == 0);
+    // SAFETY: a map value, one number.
+    let (end, answered) = (out.end, unsafe { (*c).resp.next });
+    unforked && out.state.unread(end, answered)
+}
+
 /// There is no room to read a head on that comes in parts. Where nobody has forked the service it cannot be meant for anybody but the
 /// baseline, and passes unread; else the client is reset, because of `reason`.
 #[unsafe(no_mangle)]
@@ -288,13 +301,7 @@ pub extern "C" fn no_room(c: *mut Connection, reason: u32) -> u32 {
     if c.is_null() {
         return 1;
     }
-    let conn = &out.key.conn;
-    let at = ServiceAddr { addr: conn.remote, port: conn.remote_port, pad: 0 };
-    // SAFETY: values of this map are replaced whole.
-    let unforked = unsafe { SERVICES.get(&at) }.is_none_or(|s| s.routes == 0);
-    // SAFETY: a map value, one number.
-    let (end, answered) = (out.end, unsafe { (*c).resp.next });
-    if unforked && out.state.unread(end, answered) {
+    if unread(c, out) {
         count(Reason::OpaqueHeadsFull);
         out.step = STEP_STAY;
     } else {

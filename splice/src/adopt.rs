@@ -12,7 +12,7 @@
 //! ([`crate::abi::record::DIAL_IDLE`]): what it says holds for as long as no payload was seen.
 
 use crate::{
-    abi::record::{CONN_ADOPT, CONN_HTTP, ConnState, Framing, PHASE_WATCH, RESP_INTERIM, RespState},
+    abi::record::{CONN_ADOPT, CONN_EXPECT, CONN_HTTP, CONN_UPGRADE, ConnState, Framing, PHASE_WATCH, RESP_INTERIM, RespState},
     seq,
 };
 
@@ -41,6 +41,10 @@ pub const fn interim(begins: &[u8; STATUS_BYTES], before: bool) -> bool {
     let [b'H', b'T' | 0, b'T' | 0, b'P' | 0, b'/' | 0, _, _, _, _, digit] = *begins else { return before };
     matches!(digit, 0 | b'1')
 }
+
+/// What a connection may say of itself that only the baseline has served: it was read, and what its last head waits for. An interim
+/// answer to that is no proof of a new request ([`RESP_INTERIM`]).
+const READING: u32 = CONN_HTTP | CONN_EXPECT | CONN_UPGRADE;
 
 impl ConnState {
     /// A record's request side before anything of its stream was seen: all passes, nothing is read. `number` names the connection,
@@ -91,7 +95,7 @@ impl ConnState {
     #[inline(always)]
     #[must_use]
     pub fn unread(&mut self, end: u64, answered: u64) -> bool {
-        if self.phase != PHASE_WATCH || self.owner != 0 || self.flags & !CONN_HTTP != 0 {
+        if self.phase != PHASE_WATCH || self.owner != 0 || self.flags & !READING != 0 {
             return false;
         }
         // Field by field: a whole state would be made on the stack.
@@ -241,7 +245,9 @@ mod tests {
             ..ConnState::default()
         };
         let mut state = ConnState { phase: PHASE_WATCH, ..reading };
-        assert!(state.unread(start + 50, peer));
+        assert!({ state }.unread(start + 50, peer));
+        state.flags |= CONN_EXPECT | CONN_UPGRADE;
+        assert!(state.unread(start + 50, peer), "what the head before it has asked for has come, or comes");
         assert_eq!(state.place(start + 50, start + 90), Place::Owner, "the rest of the head");
         let mut resp = RespState { next: peer, acked: start + 90, ..RespState::default() };
         assert!(!state.unknown(start + 90, &resp, 5000));

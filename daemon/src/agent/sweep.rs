@@ -130,12 +130,15 @@ fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
         }
     }
     for (conn, isn, heard) in over {
-        if let Some(c) = shared.maps.connections.find(&conn).filter(|c| c.isn == isn) {
-            if ended::deserted(&c, now) {
-                legs::refuse(shared, &conn, &c);
+        let Some(c) = shared.maps.connections.find(&conn).filter(|c| c.isn == isn) else { continue };
+        if heard == Heard::Nothing {
+            // Its head may have gone on meanwhile.
+            if !ended::deserted(&c, now) {
+                continue;
             }
-            forget(shared, &conn, &c, heard);
+            legs::refuse(shared, &conn, &c);
         }
+        forget(shared, &conn, &c, heard);
     }
     for conn in late {
         leaving::end(shared, &conn);

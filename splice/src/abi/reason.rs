@@ -299,11 +299,11 @@ reasons! {
     OpaqueHeadsFull = "opaque_heads_full": Unsteered
         "A client that begins requests and does not end them? Where the service is forked meanwhile, the connection is steered from its \
          next request on (`adopted`); the one that passed unread is the baseline's.",
-    /// What a client sends lies behind bytes that were not seen for a minute, on a connection of which something was read: reset.
+    /// What a client sends lies behind bytes that were not seen for a minute, on a connection of which something was read, to a service that is forked: reset.
     ResetGap = "reset_gap": Refused
         "Some of the client's packets do not pass the pod's interface, or not as plain TCP: `odd_header` counts those with IP options \
          and fragments. Packets that leave by another interface are not seen.",
-    /// The same where nothing was read before: all passes, until it is known where a request begins (`adopted`).
+    /// The same where nothing was read before, or nobody has forked the service: all passes, until it is known where a request begins (`adopted`).
     OpaqueGap = "opaque_gap": Unsteered "As for `reset_gap`.",
 }
 

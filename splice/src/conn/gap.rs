@@ -19,7 +19,8 @@ pub enum Gap {
     Wait,
     /// It passes: nothing was ever read of the connection, which is as good as one that is older than its record.
     Unread,
-    /// The client is reset: nobody knows where its next head begins, nor whether this is a part of one.
+    /// The client is reset: nobody knows where its next head begins, nor whether this is a part of one. Where nobody has forked the
+    /// service it passes all the same ([`ConnState::unread`]).
     Reset,
 }
 

@@ -51,6 +51,30 @@ fn a_connection_that_was_read_is_reset_behind_a_gap_that_stays(#[values(false, t
     Ok(())
 }
 
+/// Nothing of it can be meant for anybody but the baseline.
+#[rstest]
+fn a_connection_to_a_service_that_nobody_has_forked_passes_behind_a_gap_that_stays(
+    #[values(false, true)] v6: bool,
+) -> Result<()> {
+    if !open(&[Need::Lab]) {
+        return Ok(());
+    }
+    let mut kernel = Kernel::load()?;
+    let mut flow = kernel.open(v6)?;
+    kernel.send(&mut flow, PLAIN)?;
+    kernel.answer(&mut flow, OK)?;
+    flow.sent += 500;
+    ensure!(outlast(&mut kernel, &flow, PLAIN)? == PASS, "it goes where its client has sent it");
+    flow.sent += PLAIN.len() as u32;
+    ensure!(kernel.counter(Reason::OpaqueGap)? == 1 && kernel.counter(Reason::ResetGap)? == 0);
+    // Forked meanwhile: steered from the next request on.
+    kernel.route("pr-1", 7)?;
+    kernel.answer(&mut flow, OK)?;
+    kernel.send(&mut flow, KEYED)?;
+    ensure!(kernel.connection(&flow)?.now.phase == PHASE_HOLD, "a request begins behind a whole exchange");
+    Ok(())
+}
+
 /// It is as one that is older than its record.
 #[rstest]
 fn a_connection_whose_beginning_was_not_seen_is_steered_from_a_request_on(

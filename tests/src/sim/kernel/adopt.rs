@@ -53,6 +53,11 @@ impl Kernel {
                 self.count(Reason::OpaqueGap);
                 if self.out.packet.len == 0 { Next::PassOn } else { Next::Adopt }
             }
+            Gap::Reset if self.unread() => {
+                self.count(Reason::OpaqueGap);
+                self.commit();
+                Next::PassOn
+            }
             Gap::Reset => self.reset(Reason::ResetGap),
         }
     }

@@ -66,12 +66,17 @@ impl Kernel {
         self.count(if routed == 0 { Reason::KeyUnrouted } else { Reason::HeadKeyed });
     }
 
-    /// There is no room to read a head on that comes in parts.
-    pub(super) fn no_room(&mut self, reason: Reason) -> bool {
+    /// What cannot be read passes where nobody has forked the service.
+    pub(super) fn unread(&mut self) -> bool {
         let at = ServiceAddr { addr: self.out.conn.remote, port: self.out.conn.remote_port, pad: 0 };
         let unforked = self.maps.services.get(&at).is_none_or(|s| s.routes == 0);
         let (end, answered) = (self.out.end, self.c().map_or(0, |c| c.resp.next));
-        if !unforked || !self.out.state.unread(end, answered) {
+        unforked && self.out.state.unread(end, answered)
+    }
+
+    /// There is no room to read a head on that comes in parts.
+    pub(super) fn no_room(&mut self, reason: Reason) -> bool {
+        if !self.unread() {
             return self.refuse(reason);
         }
         self.count(Reason::OpaqueHeadsFull);
