@@ -44,6 +44,7 @@ use std::{
 
 use anyhow::Context;
 use aya::maps::{MapData, RingBuf};
+use sidetrack_acknowledge::Report;
 use sidetrack_splice::{
     abi::{ABI, control::Control, event::Event},
     table::{Programmed, Targets},
@@ -51,7 +52,7 @@ use sidetrack_splice::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::MissedTickBehavior,
 };
 use tokio_util::sync::CancellationToken;
@@ -66,8 +67,9 @@ use crate::{
     pods::{self, PodEvent},
     preflight,
     readiness::Readiness,
+    reports::Reporter,
     routes::{
-        RouteSource,
+        Meant, RouteSource,
         cluster::{Access, Cluster, Hearing},
     },
     state,
@@ -92,7 +94,21 @@ pub enum RoutesFrom {
     /// A file.
     File(PathBuf),
     /// A cluster's API server.
-    Cluster(Access),
+    Cluster {
+        /// How it is reached.
+        access: Access,
+        /// Whom it is told what is in force; without it, nobody.
+        controller: Option<Controller>,
+    },
+}
+
+/// The controller, and who the agent is there.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    /// Namespace of its Lease.
+    pub namespace: String,
+    /// File with the agent's token.
+    pub token: PathBuf,
 }
 
 /// What the agent is not ready without: the pods that are there at the start, and the routes.
@@ -185,21 +201,32 @@ async fn work(options: Options) -> anyhow::Result<()> {
     let readiness = Readiness::new(&[PODS, ROUTES]);
     let hearing = Arc::new(Hearing::default());
     if let Some(address) = options.listen {
-        let of_cluster = matches!(options.routes, RoutesFrom::Cluster(_)).then(|| Arc::clone(&hearing));
+        let of_cluster = matches!(options.routes, RoutesFrom::Cluster { .. }).then(|| Arc::clone(&hearing));
         let admin = Admin { readiness: readiness.clone(), pin_dir: options.pin_dir.clone(), hearing: of_cluster };
         admin::start(address, admin).with_context(|| format!("cannot listen on {address} (--listen)"))?;
     }
     routing::clear_filter(&maps).context("cannot clear map filter")?;
     let mut programmed = routing::adopt(&maps);
+    let in_force = watch::Sender::new(Report::new());
+    let mut reporter = None;
     let source = match &options.routes {
         RoutesFrom::File(path) => RouteSource::File(path.clone()),
-        RoutesFrom::Cluster(access) => RouteSource::Cluster(Cluster {
-            client: access.client().await?,
-            max_stale: options.config.max_stale,
-            pinned: programmed.table(),
-            readiness: readiness.clone(),
-            hearing,
-        }),
+        RoutesFrom::Cluster { access, controller } => {
+            let client = access.client().await?;
+            reporter = controller.clone().map(|Controller { namespace, token }| Reporter {
+                client: client.clone(),
+                namespace,
+                token,
+                report: in_force.subscribe(),
+            });
+            RouteSource::Cluster(Cluster {
+                client,
+                max_stale: options.config.max_stale,
+                pinned: programmed.table(),
+                readiness: readiness.clone(),
+                hearing,
+            })
+        }
     };
     let mut routes = source.start(stop.clone())?;
     if let Some(error) = &routes.first_error {
@@ -218,9 +245,9 @@ async fn work(options: Options) -> anyhow::Result<()> {
         routed: AtomicBool::new(false),
         targets,
     });
-    let first = routes.table.borrow_and_update().clone();
-    if let Some(table) = first {
-        routing::program(&shared, &mut programmed, &table)?;
+    let first = routes.meant.borrow_and_update().clone();
+    if let Some(meant) = first {
+        routing::program(&shared, &mut programmed, &meant.table)?;
         readiness.done(ROUTES);
     }
     // What an agent before this one promised is void; the clients' retransmissions ask again.
@@ -243,9 +270,15 @@ async fn work(options: Options) -> anyhow::Result<()> {
     let heart = tokio::spawn(live(Arc::clone(&shared)));
     let drainer = tokio::spawn(drain::run(Arc::clone(&shared), before, options.netns_dirs.clone()));
 
-    let done = supervise(&shared, &mut routes.table, &mut programmed, &readiness).await;
+    let teller = tokio::spawn(async move {
+        if let Some(reporter) = reporter {
+            reporter.run().await;
+        }
+    });
+
+    let done = supervise(&shared, &mut routes.meant, &mut programmed, &readiness, &in_force).await;
     stop.cancel();
-    for task in [reader, follower, sweeper, heart, drainer] {
+    for task in [reader, follower, sweeper, heart, drainer, teller] {
         task.abort();
     }
     info!("stopped; what is attached goes on");
@@ -255,9 +288,10 @@ async fn work(options: Options) -> anyhow::Result<()> {
 /// Route changes, signals.
 async fn supervise(
     shared: &Arc<Shared>,
-    tables: &mut tokio::sync::watch::Receiver<Option<Arc<sidetrack_splice::table::RouteTable>>>,
+    meant: &mut watch::Receiver<Option<Arc<Meant>>>,
     programmed: &mut Programmed,
     readiness: &Readiness,
+    in_force: &watch::Sender<Report>,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -287,13 +321,18 @@ async fn supervise(
                 }
                 superseded = shared.superseded();
             }
-            changed = tables.changed() => {
+            changed = meant.changed() => {
                 changed.context("the route source has ended")?;
-                let table = tables.borrow_and_update().clone();
-                match table.map(|table| routing::program(shared, programmed, &table)) {
-                    None => {}
-                    Some(Ok(())) => readiness.done(ROUTES),
-                    Some(Err(error)) => error!("the new routes are not all in force: {error:#}"),
+                let Some(meant) = meant.borrow_and_update().clone() else { continue };
+                match routing::program(shared, programmed, &meant.table) {
+                    Ok(()) => {
+                        readiness.done(ROUTES);
+                        in_force.send_replace(meant.report.clone());
+                    }
+                    Err(error) => {
+                        error!("the new routes are not all in force: {error:#}");
+                        in_force.send_replace(Report::new());
+                    }
                 }
             }
         }

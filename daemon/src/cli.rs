@@ -20,7 +20,8 @@ pub use self::{
 };
 use crate::{
     config::{
-        DEFAULT_LOG_LEVEL, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG, ENV_LISTEN, ENV_LOG_FORMAT, ENV_LOG_LEVEL,
+        DEFAULT_CONTROLLER_TOKEN, DEFAULT_LOG_LEVEL, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG,
+        ENV_CONTROLLER_NAMESPACE, ENV_CONTROLLER_TOKEN, ENV_LISTEN, ENV_LOG_FORMAT, ENV_LOG_LEVEL,
         ENV_NETNS_DIR, ENV_PIN_DIR, ENV_ROUTES,
     },
     state::{self, Pins, Snapshot, StateError},
@@ -102,6 +103,12 @@ pub struct AgentArgs {
     /// Context of the kubeconfig; without it the current one.
     #[arg(long, value_name = "NAME", conflicts_with = "routes")]
     pub context: Option<String>,
+    /// Namespace of the controller, which is told what is in force on this node; without it nobody is.
+    #[arg(long, value_name = "NAMESPACE", env = ENV_CONTROLLER_NAMESPACE, conflicts_with = "routes")]
+    pub controller_namespace: Option<String>,
+    /// Token of this agent's ServiceAccount for the controller: a projected one, for the audience sidetrack.dev/controller.
+    #[arg(long, value_name = "FILE", env = ENV_CONTROLLER_TOKEN, default_value = DEFAULT_CONTROLLER_TOKEN)]
+    pub controller_token: PathBuf,
     /// Serve /livez, /readyz and /metrics here, as in "[::]:15020"; without it nothing is served.
     #[arg(long, value_name = "ADDRESS", env = ENV_LISTEN)]
     pub listen: Option<SocketAddr>,

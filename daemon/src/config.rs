@@ -15,6 +15,10 @@ pub use self::file::{KIND, load, parse};
 pub const ENV_ROUTES: &str = "SIDETRACK_ROUTES";
 /// Where health and metrics are served, `--listen`.
 pub const ENV_LISTEN: &str = "SIDETRACK_LISTEN";
+/// Namespace of the controller, `--controller-namespace`.
+pub const ENV_CONTROLLER_NAMESPACE: &str = "SIDETRACK_CONTROLLER_NAMESPACE";
+/// The agent's token for the controller, `--controller-token`.
+pub const ENV_CONTROLLER_TOKEN: &str = "SIDETRACK_CONTROLLER_TOKEN";
 /// Directories of named network namespaces, `--netns-dir`; several are separated by colons, as in `PATH`.
 pub const ENV_NETNS_DIR: &str = "SIDETRACK_NETNS_DIR";
 /// Where programs, links and maps are pinned, `--pin-dir`.
@@ -30,6 +34,8 @@ pub const ENV_LOG_LEVEL: &str = "SIDETRACK_LOG_LEVEL";
 pub const DEFAULT_NETNS_DIR: &str = "/run/netns";
 /// Pins outlive the agent, so they lie where every bpffs is mounted by default, in a directory of their own.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/sidetrack";
+/// Where the DaemonSet mounts the projected token for the controller.
+pub const DEFAULT_CONTROLLER_TOKEN: &str = "/var/run/secrets/sidetrack.dev/token";
 /// One line for what a person should know; a splice each is `debug`.
 pub const DEFAULT_LOG_LEVEL: &str = "info";
 

@@ -12,6 +12,7 @@ mod netlink;
 pub mod pods;
 pub mod preflight;
 mod readiness;
+mod reports;
 pub mod routes;
 pub mod state;
 mod tc;

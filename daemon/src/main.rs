@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use sidetrack::{
-    agent::{self, Options, RoutesFrom},
+    agent::{self, Controller, Options, RoutesFrom},
     bpf,
     cli::{self, AgentArgs, Cli, Command, PurgeArgs},
     config::{self, Config},
@@ -50,7 +50,13 @@ fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     agent::run(Options {
         routes: match &args.routes {
             Some(file) => RoutesFrom::File(file.clone()),
-            None => RoutesFrom::Cluster(Access { kubeconfig: args.kubeconfig.clone(), context: args.context.clone() }),
+            None => RoutesFrom::Cluster {
+                access: Access { kubeconfig: args.kubeconfig.clone(), context: args.context.clone() },
+                controller: args
+                    .controller_namespace
+                    .clone()
+                    .map(|namespace| Controller { namespace, token: args.controller_token.clone() }),
+            },
         },
         listen: args.listen,
         netns_dirs: args.netns.netns_dirs.clone(),

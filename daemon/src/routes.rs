@@ -9,6 +9,7 @@ mod watch;
 
 use std::{path::PathBuf, sync::Arc};
 
+use sidetrack_acknowledge::Report;
 use sidetrack_splice::table::RouteTable;
 use tokio::{sync::watch as channel, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -24,11 +25,20 @@ pub enum RouteSource {
     Cluster(cluster::Cluster),
 }
 
+/// What a source gives out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meant {
+    /// Where keys are to lead.
+    pub table: RouteTable,
+    /// Which Sandboxes that is; of a file, none.
+    pub report: Report,
+}
+
 /// A source at work.
 #[derive(Debug)]
 pub struct Routes {
-    /// The latest valid table; `None` until there is one.
-    pub table: channel::Receiver<Option<Arc<RouteTable>>>,
+    /// What is meant, with the latest valid table; `None` until there is one.
+    pub meant: channel::Receiver<Option<Arc<Meant>>>,
     /// Why there is none, if the source was invalid at the start. It has not been logged.
     pub first_error: Option<DocumentError>,
     /// Ends when the token is cancelled.

@@ -13,7 +13,8 @@ mod watches;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use sidetrack_resolve::{Change, Stores, Update, cut_off, resolve};
+use sidetrack_acknowledge::{InForce, Report};
+use sidetrack_resolve::{Change, Resolved, State, Stores, Update, cut_off, resolve};
 use sidetrack_splice::table::RouteTable;
 use tokio::{
     sync::{mpsc, watch as channel},
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::{watch::Told, watches::Watches};
-use super::Routes;
+use super::{Meant, Routes};
 use crate::readiness::Readiness;
 
 pub use self::{
@@ -54,7 +55,7 @@ pub struct Cluster {
 }
 
 pub(super) fn start(cluster: Cluster, stop: CancellationToken) -> Routes {
-    let (sender, table) = channel::channel(None);
+    let (sender, meant) = channel::channel(None);
     let task = tokio::spawn(async move {
         let (told, hear) = mpsc::channel(WAITING);
         let watches = Watches::new(cluster.client, cluster.max_stale, told, cluster.readiness);
@@ -62,7 +63,7 @@ pub(super) fn start(cluster: Cluster, stop: CancellationToken) -> Routes {
             stores: Stores::default(),
             watches,
             pinned: Some(cluster.pinned.clone()),
-            resolved: cluster.pinned,
+            resolved: Meant { table: cluster.pinned, ..Meant::default() },
             next: None,
             synced: false,
             cut_off: false,
@@ -75,7 +76,7 @@ pub(super) fn start(cluster: Cluster, stop: CancellationToken) -> Routes {
             () = follower.run(hear) => {}
         }
     });
-    Routes { table, first_error: None, task }
+    Routes { meant, first_error: None, task }
 }
 
 /// Keeps the stores and gives out what they mean.
@@ -85,7 +86,7 @@ struct Follower {
     /// What an earlier agent has left, until all Sandboxes are known.
     pinned: Option<RouteTable>,
     /// What is meant to be in force, were the API server heard.
-    resolved: RouteTable,
+    resolved: Meant,
     /// When that changes if nothing but time does.
     next: Option<Timestamp>,
     /// Whether all watches have been answered once.
@@ -93,7 +94,7 @@ struct Follower {
     cut_off: bool,
     max_stale: Duration,
     hearing: Arc<Hearing>,
-    sender: channel::Sender<Option<Arc<RouteTable>>>,
+    sender: channel::Sender<Option<Arc<Meant>>>,
 }
 
 impl Follower {
@@ -115,9 +116,11 @@ impl Follower {
             let anew = changed && (self.synced || self.watches.synced());
             if anew {
                 let resolved = resolve(&self.stores, now);
-                (self.resolved, self.next) = (resolved.table, resolved.next);
+                self.next = resolved.next;
+                self.resolved = Meant { report: report(&resolved), table: resolved.table };
                 if !self.synced {
-                    let (services, routes) = (self.resolved.services().len(), self.resolved.routes());
+                    let table = &self.resolved.table;
+                    let (services, routes) = (table.services().len(), table.routes());
                     info!(services, routes, "the cluster is known");
                 }
                 self.synced = true;
@@ -180,18 +183,25 @@ impl Follower {
 
     /// Gives out what is to be in force. Before the cluster is known that is what is pinned.
     fn publish(&self) {
-        let table = if self.cut_off {
+        let meant = if self.cut_off {
             let reason = format!("the cluster's API has not been heard for {:?}", self.max_stale);
-            cut_off(&self.resolved, &reason)
+            // Nothing that a Sandbox says is in force then.
+            Meant { table: cut_off(&self.resolved.table, &reason), ..Meant::default() }
         } else {
             self.resolved.clone()
         };
         self.sender.send_if_modified(|current| {
-            let differs = current.as_deref() != Some(&table);
+            let differs = current.as_deref() != Some(&meant);
             if differs {
-                *current = Some(Arc::new(table));
+                *current = Some(Arc::new(meant));
             }
             differs
         });
     }
+}
+
+/// Of each Sandbox that lives or has gone lately, what its routes are.
+fn report(resolved: &Resolved) -> Report {
+    let said = resolved.sandboxes.values().filter(|fate| fate.state != State::Forgotten);
+    said.map(|fate| (fate.uid.clone(), InForce { generation: fate.generation, hash: fate.hash })).collect()
 }

@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{DocumentError, Routes, SourceError, file};
+use super::{DocumentError, Meant, Routes, SourceError, file};
 use crate::document;
 
 /// How long it must be quiet before the file is read: an editor writes, renames and removes within a few milliseconds.
@@ -50,18 +50,18 @@ pub(super) fn start(path: PathBuf, stop: CancellationToken) -> Result<Routes, So
     })?;
     let mut file = File { path, text: None, unreadable: None };
     let (first, first_error) = match file.read() {
-        Some(Ok(table)) => (Some(Arc::new(table)), None),
+        Some(Ok(table)) => (Some(Arc::new(Meant { table, ..Meant::default() })), None),
         Some(Err(error)) => (None, Some(error)),
         None => (None, None),
     };
-    let (sender, table) = channel::channel(first);
-    Ok(Routes { table, first_error, task: tokio::spawn(follow(file, watches, sender, stop)) })
+    let (sender, meant) = channel::channel(first);
+    Ok(Routes { meant, first_error, task: tokio::spawn(follow(file, watches, sender, stop)) })
 }
 
 async fn follow(
     mut file: File,
     watches: Watches,
-    sender: channel::Sender<Option<Arc<RouteTable>>>,
+    sender: channel::Sender<Option<Arc<Meant>>>,
     stop: CancellationToken,
 ) {
     let mut watches = Some(watches);
@@ -92,9 +92,9 @@ async fn follow(
             Some(Ok(table)) => {
                 let (services, routes) = (table.services().len(), table.routes());
                 let taken = sender.send_if_modified(|current| {
-                    let differs = current.as_deref() != Some(&table);
+                    let differs = current.as_ref().is_none_or(|current| current.table != table);
                     if differs {
-                        *current = Some(Arc::new(table));
+                        *current = Some(Arc::new(Meant { table, ..Meant::default() }));
                     }
                     differs
                 });

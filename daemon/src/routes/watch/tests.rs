@@ -12,8 +12,8 @@ fn text(key: &str) -> String {
     )
 }
 
-fn key(table: Option<&RouteTable>) -> String {
-    table.map_or_else(|| "none".into(), |table| table.services()[0].routes[0].key.clone())
+fn key(meant: Option<&Meant>) -> String {
+    meant.map_or_else(|| "none".into(), |meant| meant.table.services()[0].routes[0].key.clone())
 }
 
 struct Followed {
@@ -36,8 +36,8 @@ impl Followed {
     }
 
     async fn next(&mut self) -> String {
-        timeout(Duration::from_secs(10), self.routes.table.changed()).await.expect("in time").expect("still followed");
-        key(self.routes.table.borrow_and_update().as_deref())
+        timeout(Duration::from_secs(10), self.routes.meant.changed()).await.expect("in time").expect("still followed");
+        key(self.routes.meant.borrow_and_update().as_deref())
     }
 
     async fn end(self) {
@@ -53,7 +53,7 @@ fn write(path: &Path, text: &str) {
 #[tokio::test]
 async fn a_file_that_is_written_in_place_is_read() {
     let mut followed = Followed::new(|at| write(&at.join("routes.yaml"), &text("one")));
-    assert_eq!(key(followed.routes.table.borrow().as_deref()), "one");
+    assert_eq!(key(followed.routes.meant.borrow().as_deref()), "one");
     write(&followed.at("routes.yaml"), &text("two"));
     assert_eq!(followed.next().await, "two");
     followed.end().await;
@@ -78,7 +78,7 @@ async fn a_config_map_whose_data_link_is_swapped_is_read() {
         symlink("..v1", at.join("..data")).expect("linked");
         symlink("..data/routes.yaml", at.join("routes.yaml")).expect("linked");
     });
-    assert_eq!(key(followed.routes.table.borrow().as_deref()), "one");
+    assert_eq!(key(followed.routes.meant.borrow().as_deref()), "one");
     for (version, name) in [("..v2", "two"), ("..v3", "three")] {
         std::fs::create_dir(followed.at(version)).expect("made");
         write(&followed.at(version).join("routes.yaml"), &text(name));
@@ -96,7 +96,7 @@ async fn an_invalid_or_missing_file_changes_nothing() {
     sleep_until_read(&followed).await;
     std::fs::remove_file(followed.at("routes.yaml")).expect("removed");
     sleep_until_read(&followed).await;
-    assert!(!followed.routes.table.has_changed().expect("still followed"));
+    assert!(!followed.routes.meant.has_changed().expect("still followed"));
     write(&followed.at("routes.yaml"), &text("two"));
     assert_eq!(followed.next().await, "two");
     followed.end().await;
@@ -115,7 +115,7 @@ async fn what_is_no_file_changes_nothing_and_does_not_stop_the_watch() {
         std::fs::remove_file(followed.at("routes.yaml")).expect("removed");
         std::fs::rename(followed.at("odd"), followed.at("routes.yaml")).expect("renamed");
         sleep_until_read(&followed).await;
-        assert!(!followed.routes.table.has_changed().expect("still followed"));
+        assert!(!followed.routes.meant.has_changed().expect("still followed"));
         std::fs::rename(followed.at("routes.yaml"), followed.at(&format!("was-odd-{n}"))).expect("renamed");
         let next = format!("after-{n}");
         write(&followed.at("routes.yaml"), &text(&next));
@@ -162,7 +162,7 @@ async fn a_table_that_says_the_same_in_other_words_is_no_change() {
     let followed = Followed::new(|at| write(&at.join("routes.yaml"), &text("one")));
     write(&followed.at("routes.yaml"), &format!("# a comment\n{}", text("one")));
     sleep_until_read(&followed).await;
-    assert!(!followed.routes.table.has_changed().expect("still followed"));
+    assert!(!followed.routes.meant.has_changed().expect("still followed"));
     followed.end().await;
 }
 
@@ -170,7 +170,7 @@ async fn a_table_that_says_the_same_in_other_words_is_no_change() {
 async fn a_file_that_is_invalid_at_the_start_says_why_and_is_followed() {
     let mut followed = Followed::new(|at| write(&at.join("routes.yaml"), "kind: x"));
     assert!(matches!(followed.routes.first_error, Some(DocumentError::Invalid { .. })));
-    assert!(followed.routes.table.borrow().is_none());
+    assert!(followed.routes.meant.borrow().is_none());
     write(&followed.at("routes.yaml"), &text("two"));
     assert_eq!(followed.next().await, "two");
     followed.end().await;
