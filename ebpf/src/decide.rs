@@ -127,7 +127,9 @@ pub extern "C" fn find_route(service: u32) -> u32 {
     if routed > 1 {
         count(Reason::KeyAmbiguous);
     }
-    count(if routed == 0 { Reason::KeyUnrouted } else { Reason::HeadKeyed });
+    if routed == 0 {
+        count(Reason::KeyUnrouted);
+    }
     0
 }
 
@@ -323,9 +325,8 @@ pub fn no_agent() -> bool {
 /// The head goes on in this segment: to the owner, or to the leg that becomes it.
 #[inline(always)]
 pub fn go_on(out: &mut Out, head: &Head) -> i64 {
-    if out.want == WANT_BASELINE {
-        count(Reason::HeadBaseline);
-    }
+    // Here, not where its key is found: a head that is held is read again.
+    count(if out.want == WANT_BASELINE { Reason::HeadBaseline } else { Reason::HeadKeyed });
     if out.step == STEP_MORE {
         out.state.partial = 0;
     }

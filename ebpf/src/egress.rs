@@ -312,7 +312,10 @@ pub extern "C" fn hold_head(skb: *mut __sk_buff, c: *mut Connection, mark: u32, 
     // The agent keeps what it sends again, so only a client's retransmission asks once more.
     let ask = due && (out.state.hold != before || mark != MARK_REPLAY);
     if !ask {
-        count(Reason::HoldDropped);
+        // What the agent tries again it has yet.
+        if mark != MARK_REPLAY {
+            count(Reason::HoldDropped);
+        }
         return STOLEN;
     }
     out.slot = slot;

@@ -6,7 +6,7 @@ use sidetrack_splice::{
         MARK_TURNED,
         reason::Reason,
         record::{
-            CONN_ADOPT, CONN_DIVERTED, CONN_HELD, Connection, FRAMING_HEAD, FRAMING_LOST, Leg, RESP_FIN, RESP_RESET,
+            CONN_ADOPT, CONN_DIVERTED, CONN_HELD, Connection, FRAMING_HEAD, FRAMING_LOST, Leg, OPT_MULTIPATH, PHASE_OPAQUE, RESP_FIN, RESP_RESET,
             RespState, STATE_DEAD, STATE_OWNER,
         },
     },
@@ -399,6 +399,11 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         server.mss = 536;
     }
     c.server = server;
+    if c.client.options & server.options & OPT_MULTIPATH != 0 {
+        count(Reason::OpaqueMultipath);
+        // The client has nothing to send before it has this.
+        c.now.phase = PHASE_OPAQUE;
+    }
     PASS
 }
 

@@ -321,7 +321,7 @@ impl OptionWalk {
     /// One step. Returns whether there is more to do.
     #[inline(always)]
     pub fn step(&mut self, o: &mut Options) -> bool {
-        use crate::abi::record::{OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE};
+        use crate::abi::record::{OPT_MULTIPATH, OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE};
         if self.at >= self.len {
             return false;
         }
@@ -372,8 +372,15 @@ impl OptionWalk {
                 }
                 strip = self.edit.strip_timestamp;
             }
-            // MPTCP (RFC 8684), TCP Fast Open (RFC 7413) and its experimental form (RFC 6994)
-            30 | 34 | 254 => strip = self.edit.strip_multipath,
+            // MPTCP (RFC 8684)
+            30 => {
+                strip = self.edit.strip_multipath;
+                if !strip {
+                    self.syn.options |= OPT_MULTIPATH;
+                }
+            }
+            // TCP Fast Open (RFC 7413) and its experimental form (RFC 6994)
+            34 | 254 => strip = self.edit.strip_multipath,
             _ => {}
         }
         if strip {
@@ -459,6 +466,18 @@ mod tests {
     fn multipath_and_fast_open_become_nops() {
         let (new, _) = walk(&[30, 4, 1, 2, 34, 2, 1, 1], OptionEdit { strip_multipath: true, ..OptionEdit::default() });
         assert_eq!(new, [1; 8]);
+    }
+
+    #[test]
+    fn multipath_that_stays_is_noted() {
+        use crate::abi::record::OPT_MULTIPATH;
+        for (bytes, edit, noted) in [
+            (&[30, 4, 1, 2][..], OptionEdit::default(), true),
+            (&[30, 4, 1, 2], OptionEdit { strip_multipath: true, ..OptionEdit::default() }, false),
+            (&[34, 2, 1, 1], OptionEdit::default(), false),
+        ] {
+            assert_eq!(walk(bytes, edit).1.options & OPT_MULTIPATH != 0, noted, "{bytes:?}");
+        }
     }
 
     #[test]

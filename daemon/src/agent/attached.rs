@@ -45,10 +45,36 @@ pub(super) struct Member {
 struct Members {
     by_id: HashMap<NetnsId, Arc<Member>>,
     by_address: HashMap<IpAddr, Arc<Member>>,
+    /// Whose other interfaces have an address: several pods' may have the same.
+    elsewhere: HashMap<IpAddr, HashSet<NetnsId>>,
+    /// Addresses that a pod had that has gone, and no other has: connections of theirs may be known yet.
+    departed: HashSet<IpAddr>,
     records: HashMap<NetnsId, Vec<IpAddr>>,
     /// What stands in map `pods` by this agent.
     shown: HashSet<PodKey>,
     listed: bool,
+}
+
+impl Members {
+    /// Takes a pod's addresses back. Returns those of its default route's interface.
+    fn release(&mut self, id: NetnsId, member: Option<&Member>) -> Vec<IpAddr> {
+        let mut its = self.records.remove(&id).unwrap_or_default();
+        its.retain(|address| self.by_address.get(address).is_some_and(|m| m.pod.id() == id));
+        for address in &its {
+            self.by_address.remove(address);
+            self.departed.insert(*address);
+        }
+        for address in member.map_or(&[][..], |member| &member.pod.elsewhere) {
+            if let Some(having) = self.elsewhere.get_mut(address) {
+                having.remove(&id);
+                if having.is_empty() {
+                    self.elsewhere.remove(address);
+                    self.departed.insert(*address);
+                }
+            }
+        }
+        its
+    }
 }
 
 /// All pods, and what attaches to them.
@@ -67,9 +93,25 @@ impl Attached {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pod with this address.
+    /// The pod with this address. None, too, if several have it on other interfaces than that of their default route.
     pub(super) fn find(&self, address: IpAddr) -> Option<Arc<Member>> {
-        self.lock().by_address.get(&address).cloned()
+        let members = self.lock();
+        if let Some(member) = members.by_address.get(&address) {
+            return Some(Arc::clone(member));
+        }
+        let mut having = members.elsewhere.get(&address)?.iter();
+        let id = having.next().filter(|_| having.next().is_none())?;
+        members.by_id.get(id).cloned()
+    }
+
+    /// Whether the pod with this address has gone. An address that is not known may be one that a pod forwards for.
+    pub(super) fn departed(&self, address: IpAddr) -> bool {
+        self.lock().departed.contains(&address)
+    }
+
+    /// Forgets addresses of pods that have gone, but for those of which something is known yet.
+    pub(super) fn forget_departed(&self, known: impl Fn(IpAddr) -> bool) {
+        self.lock().departed.retain(|address| known(*address));
     }
 
     /// All of them.
@@ -77,7 +119,7 @@ impl Attached {
         self.lock().by_id.values().map(|member| member.pod.clone()).collect()
     }
 
-    /// Whether every pod that was there at the start has been seen, so that an address without a pod is one that is gone.
+    /// Whether every pod that was there at the start has been seen.
     pub(super) fn listed(&self) -> bool {
         self.lock().listed
     }
@@ -118,14 +160,16 @@ impl Attached {
 
     /// Forgets what an earlier agent has shown of pods that went while none ran.
     fn forget_predecessors(&self, shared: &Shared) {
-        let members = self.lock();
+        let mut members = self.lock();
         for (key, _) in shared.maps.pods.entries() {
             if !members.shown.contains(&key) {
                 _ = shared.maps.pods.remove(&key);
             }
         }
         for (key, _) in shared.maps.names.entries() {
-            if key.kind == NAME_POD && !members.by_address.contains_key(&IpAddr::from(key.addr)) {
+            let address = IpAddr::from(key.addr);
+            if key.kind == NAME_POD && !members.by_address.contains_key(&address) {
+                members.departed.insert(address);
                 _ = shared.maps.names.remove(&key);
             }
         }
@@ -163,13 +207,13 @@ impl Attached {
         record(PodRecord::attached(&path, pod.link.index, &pod.link.name, &pod.addresses, number, state::now()));
         let ports = known.map_or_else(|| Arc::new(PortBook::anywhere()), |old| Arc::clone(&old.ports));
         for (tuple, leg) in shared.maps.legs.walk() {
-            if leg.moved != 0 && pod.addresses.contains(&tuple.local_addr().ip()) {
+            if leg.moved != 0 && pod.has(tuple.local_addr().ip()) {
                 ports.adopt(tuple.remote_addr(), tuple.local_addr().port());
             }
         }
         // Legs of another ABI have no socket that would keep their ports.
         for leg in others(&shared.pin_dir).iter().filter_map(|other| other.legs().ok()).flatten() {
-            if pod.addresses.contains(&leg.local_addr().ip()) {
+            if pod.has(leg.local_addr().ip()) {
                 ports.adopt(leg.remote_addr(), leg.local_addr().port());
             }
         }
@@ -178,19 +222,23 @@ impl Attached {
             _ = shared.maps.names.put(&names::pod_key(*address), &names::bytes(&name));
         }
         info!(pod = %name, interface = %pod.link.name, addresses = ?pod.addresses, ?mode, "attached");
-        let addresses = pod.addresses.clone();
+        let (addresses, elsewhere) = (pod.addresses.clone(), pod.elsewhere.clone());
         let member = Arc::new(Member { pod, name, packets, raw, ports, spare: Spare::default() });
         let mut members = self.lock();
         // At no moment is a pod that changes one that is gone: its connections would be forgotten.
         let old = members.by_id.insert(id, Arc::clone(&member));
-        for address in members.records.remove(&id).unwrap_or_default() {
-            if !addresses.contains(&address) && members.by_address.get(&address).is_some_and(|m| m.pod.id() == id) {
-                members.by_address.remove(&address);
+        for address in members.release(id, old.as_deref()) {
+            if !addresses.contains(&address) {
                 _ = shared.maps.names.remove(&names::pod_key(address));
             }
         }
         for address in &addresses {
             members.by_address.insert(*address, Arc::clone(&member));
+            members.departed.remove(address);
+        }
+        for address in elsewhere {
+            members.elsewhere.entry(address).or_default().insert(id);
+            members.departed.remove(&address);
         }
         members.records.insert(id, addresses);
         drop(members);
@@ -203,13 +251,10 @@ impl Attached {
     fn leave(&self, shared: &Shared, id: NetnsId) {
         let mut members = self.lock();
         let Some(member) = members.by_id.remove(&id) else { return };
-        for address in members.records.remove(&id).unwrap_or_default() {
-            if members.by_address.get(&address).is_some_and(|m| m.pod.id() == id) {
-                members.by_address.remove(&address);
-                let key = names::pod_key(address);
-                debug_assert_eq!(key.kind, NAME_POD);
-                _ = shared.maps.names.remove(&key);
-            }
+        for address in members.release(id, Some(&member)) {
+            let key = names::pod_key(address);
+            debug_assert_eq!(key.kind, NAME_POD);
+            _ = shared.maps.names.remove(&key);
         }
         drop(members);
         background(move || drop(member));
@@ -218,7 +263,7 @@ impl Attached {
     /// Leaves an interface whose connections may go on. Those that were diverted cannot without the programs: their clients are told.
     /// Of the others nothing is known any more once they have.
     fn abandon(&self, shared: &Shared, pod: &Pod) {
-        let its = |conn: &Tuple| pod.addresses.contains(&conn.local_addr().ip());
+        let its = |conn: &Tuple| pod.has(conn.local_addr().ip());
         let known: Vec<_> = shared.maps.connections.walk().filter(|(conn, _)| its(conn)).collect();
         let (diverted, plain): (Vec<_>, Vec<_>) =
             known.into_iter().partition(|(_, c)| c.now.flags & CONN_DIVERTED != 0);

@@ -130,6 +130,10 @@ impl Evidence {
     }
 }
 
+/// How long a connection is followed that is silent, and whose client is in no pod: as long as a host with keep-alive at its defaults takes
+/// to find out that its peer is gone (`tcp_keepalive_time`, and nine probes 75 s apart).
+pub const FOREIGN: Duration = Duration::from_secs(7200 + 9 * 75);
+
 /// Whether a connection's client has vanished without a word: silence alone says nothing, a pool may keep a connection for days, and
 /// no socket says nothing where none has been.
 #[must_use]

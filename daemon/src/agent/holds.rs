@@ -29,7 +29,13 @@ use super::{
 use crate::{
     cold::{Frame, acknowledge, cut, replay},
     pods::NetnsId,
+    state,
 };
+
+/// A pod that has just appeared is attached within.
+const ATTACHED_WITHIN: Duration = Duration::from_millis(500);
+/// How long a refusal waits for the next retransmission of a client that has begun to send again within [`ATTACHED_WITHIN`].
+const REFUSED: Duration = Duration::from_secs(10);
 
 /// First and longest pause between two tries to change the owner.
 const PAUSE: Duration = Duration::from_micros(300);
@@ -89,8 +95,7 @@ impl Holds {
             return sweep::gone(&self.shared, &event.conn);
         }
         let Some(member) = self.shared.attached.find(event.conn.local_addr().ip()) else {
-            // Its pod went, or is not known yet: the client's retransmission asks again.
-            return debug!(conn = %event.conn, "held frame of an unknown pod");
+            return self.foreign(event);
         };
         match event.kind {
             EVENT_DIAL | EVENT_WAIT => {
@@ -113,6 +118,30 @@ impl Holds {
             },
             kind => warn!(kind, "an event of an unknown kind: sidetrack and its kernel programs differ"),
         }
+    }
+
+    /// A frame of a client that is in no pod, or in one of several. Its pod may have gone, or is attached at this moment: the client's
+    /// retransmission asks again. One that has asked for long is refused: what is held for it gets no leg, and is not the baseline's.
+    fn foreign(&self, event: &Event) {
+        let shared = &self.shared;
+        let held = shared.maps.connections.find(&event.conn).filter(|c| c.now.holds(event.hold));
+        let waited = held.is_some_and(|c| state::now().saturating_sub(c.now.active) > ATTACHED_WITHIN.as_nanos() as u64);
+        if !waited || !shared.attached.listed() || shared.attached.departed(event.conn.local_addr().ip()) {
+            return debug!(conn = %event.conn, "held frame of an unknown pod");
+        }
+        warn!(conn = %event.conn, "a keyed request of a client that is in no pod of this node: the client is reset");
+        let reason = Reason::ResetForeign as u32;
+        let refused =
+            Dial { hold: event.hold, status: DIAL_FAILED, slot: event.slot, reason, leg: LegRef::default() };
+        if let Err(error) = shared.maps.dials.put(&event.conn, &refused) {
+            shared.maps.counters.add(Reason::DialsFull);
+            return warn!(conn = %event.conn, "map dials takes no answer: {error}; the client's retransmission asks again");
+        }
+        let (this, event) = (self.clone(), *event);
+        tokio::spawn(async move {
+            sleep(REFUSED).await;
+            this.withdraw(&event);
+        });
     }
 
     /// A copy of a frame, where there is room for it. What is dropped its client sends again.

@@ -31,7 +31,7 @@ pub(super) fn take_over(shared: &Arc<Shared>, other: &Other, theirs: &HashSet<Tu
     let services = older::services(shared);
     let mut all = HashSet::new();
     for pod in shared.attached.pods() {
-        if !theirs.iter().any(|conn| pod.addresses.contains(&conn.local_addr().ip())) {
+        if !theirs.iter().any(|conn| pod.has(conn.local_addr().ip())) {
             continue;
         }
         match take(shared, other, &pod, &services, theirs) {

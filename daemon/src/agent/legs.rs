@@ -136,7 +136,7 @@ fn target(shared: &Shared, member: &Member, event: &Event) -> Result<(SocketAddr
         )));
     }
     // A pod that is its own fork would dial itself over `lo`, where no program is.
-    let fit: Vec<&SocketAddr> = fit.into_iter().filter(|e| !member.pod.addresses.contains(&e.ip())).collect();
+    let fit: Vec<&SocketAddr> = fit.into_iter().filter(|e| !member.pod.has(e.ip())).collect();
     if fit.is_empty() {
         return Err(LegError::Refused(format!(
             "route {} of {} leads to the client's own pod and nowhere else, which cannot be spliced; add another endpoint",

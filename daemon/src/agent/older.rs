@@ -100,7 +100,7 @@ fn look(shared: &Shared, pod: &Pod, services: &Services, opening: &mut Opening) 
     };
     for client in listed {
         let Some(service) = service(services, &client) else { continue };
-        if client.layered || !pod.addresses.contains(&client.local.ip()) {
+        if client.layered || !pod.has(client.local.ip()) {
             continue;
         }
         let conn = client.conn();

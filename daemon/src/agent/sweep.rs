@@ -34,6 +34,17 @@ struct Known {
     said: bool,
 }
 
+/// Why a connection is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// It has ended, or its pod has.
+    Ended,
+    /// Its client has left a head that is held.
+    Deserted,
+    /// Nobody knows its client, and nothing has been heard of it for long.
+    Foreign,
+}
+
 /// What the backend of a connection's owner has heard of its end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Heard {
@@ -115,11 +126,13 @@ fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
     for (conn, c) in shared.maps.connections.walk() {
         seen.insert(conn);
         let pod = conn.local_addr().ip();
-        let pod_gone = shared.attached.find(pod).is_none();
-        if pod_gone || ended::connection(&c, now, known.silence.of(&conn, &c, now)) {
-            over.push((conn, c.isn, Heard::All));
+        let still = known.silence.of(&conn, &c, now);
+        if shared.attached.departed(pod) || ended::connection(&c, now, still) {
+            over.push((conn, c.isn, Over::Ended));
         } else if ended::deserted(&c, now) {
-            over.push((conn, c.isn, Heard::Nothing));
+            over.push((conn, c.isn, Over::Deserted));
+        } else if still > ended::FOREIGN && shared.attached.find(pod).is_none() {
+            over.push((conn, c.isn, Over::Foreign));
         } else if known.silence.due(&conn, now) {
             silent.entry(pod).or_default().push(conn);
         }
@@ -129,16 +142,16 @@ fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
             late.push(conn);
         }
     }
-    for (conn, isn, heard) in over {
+    for (conn, isn, why) in over {
         let Some(c) = shared.maps.connections.find(&conn).filter(|c| c.isn == isn) else { continue };
-        if heard == Heard::Nothing {
+        if why == Over::Deserted {
             // Its head may have gone on meanwhile.
             if !ended::deserted(&c, now) {
                 continue;
             }
             legs::refuse(shared, &conn, &c);
         }
-        forget(shared, &conn, &c, heard);
+        forget(shared, &conn, &c, if why == Over::Ended { Heard::All } else { Heard::Nothing });
     }
     for conn in late {
         leaving::end(shared, &conn);
@@ -148,6 +161,8 @@ fn sweep_connections(shared: &Shared, known: &mut Known, now: u64) {
         ask(shared, known, pod, &conns, now);
     }
     known.silence.keep(|conn| seen.contains(conn));
+    let addresses: HashSet<IpAddr> = seen.iter().map(|conn| conn.local_addr().ip()).collect();
+    shared.attached.forget_departed(|address| addresses.contains(&address));
 }
 
 /// Asks a pod's kernel for the clients of these connections, and forgets those of which there is none.

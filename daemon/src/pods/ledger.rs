@@ -105,6 +105,7 @@ mod tests {
             netns: Netns::new(id, "pod".into()),
             link: Link { index: 2, name: "eth0".into(), mac: [2; 6], mtu: 1500 },
             addresses: vec![[10, 0, 0, last].into()],
+            elsewhere: Vec::new(),
             v4: None,
             v6: None,
         }

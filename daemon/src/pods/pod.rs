@@ -45,6 +45,8 @@ pub struct Pod {
     pub link: Link,
     /// The addresses of that interface, but for link-local ones and those that are still tested for duplicates.
     pub addresses: Vec<IpAddr>,
+    /// The addresses of its other interfaces, `lo` too, but for loopback ones: a client may bind them and leave by the default route.
+    pub elsewhere: Vec<IpAddr>,
     /// The default route of IPv4, if there is one.
     pub v4: Option<NextHop>,
     /// The default route of IPv6, if there is one.
@@ -58,11 +60,18 @@ impl Pod {
         self.netns.id()
     }
 
+    /// Whether a client in it may have this address.
+    #[must_use]
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.elsewhere.contains(&address)
+    }
+
     /// Whether nothing that a reader could act on differs.
     pub(super) fn same(&self, other: &Self) -> bool {
         self.id() == other.id()
             && self.link == other.link
             && self.addresses == other.addresses
+            && self.elsewhere == other.elsewhere
             && (self.v4, self.v6) == (other.v4, other.v6)
     }
 
@@ -85,10 +94,15 @@ impl Pod {
         let Some(mac) = link.mac.as_slice().try_into().ok().filter(|_| link.kind == nix::libc::ARPHRD_ETHER) else {
             return Err(Outcome::NotEthernet(link.name.clone()));
         };
-        let mut addresses: Vec<_> =
-            it.addrs.iter().filter(|a| a.index == index && a.usable()).map(|a| a.addr).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
+        let usable = |here: bool| {
+            let on = it.addrs.iter().filter(|a| (a.index == index) == here && a.usable() && !a.addr.is_loopback());
+            let mut addresses: Vec<_> = on.map(|a| a.addr).collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            addresses
+        };
+        let addresses = usable(true);
+        let elsewhere = usable(false).into_iter().filter(|address| !addresses.contains(address)).collect();
         let hop = |v6: bool| {
             let best = it.routes.iter().filter(|r| r.v6 == v6).min_by_key(|r| r.metric)?;
             Some(best.gateway.map_or(NextHop::OnLink, NextHop::Gateway))
@@ -96,6 +110,7 @@ impl Pod {
         Ok(Self {
             link: Link { index, name: link.name.clone(), mac, mtu: link.mtu },
             addresses,
+            elsewhere,
             v4: hop(false),
             v6: hop(true),
             netns,

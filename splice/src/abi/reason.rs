@@ -101,7 +101,7 @@ reasons! {
     DialSyn = "dial_syn": None,
     /// A request without a key, or with one that has no route here: it stays with, or goes to, the baseline.
     HeadBaseline = "head_baseline": None,
-    /// A request whose key has a route here.
+    /// A request whose key has a route here goes to its fork.
     HeadKeyed = "head_keyed": None,
     /// A request whose key nobody has a route for at this service.
     KeyUnrouted = "key_unrouted": None
@@ -305,6 +305,15 @@ reasons! {
          and fragments. Packets that leave by another interface are not seen.",
     /// The same where nothing was read before, or nobody has forked the service: all passes, until it is known where a request begins (`adopted`).
     OpaqueGap = "opaque_gap": Unsteered "As for `reset_gap`.",
+    /// Client and server have agreed on MPTCP, on a connection to a service that nobody had forked: what they send is never looked at.
+    OpaqueMultipath = "opaque_multipath": Unsteered
+        "While a service is forked the option is taken from SYNs, and new connections do without. Until such a connection is opened anew its \
+         requests are the baseline's.",
+    /// A request needs a leg, and its client's address is on no interface of the pod that it comes through, or on those of several pods:
+    /// reset.
+    ResetForeign = "reset_foreign": Refused
+        "The pod forwards for somebody else, as VPN gateways and routers do, or shares an address with another pod of its node. Let it \
+         translate addresses to its own (masquerade), or have the client send its keyed requests from a pod.",
 }
 
 /// How many entries map `counters` has: room for reasons to come.

@@ -277,6 +277,8 @@ pub const OPT_SACK: u8 = 2;
 pub const OPT_TIMESTAMP: u8 = 4;
 /// It asked for, or agreed to, ECN.
 pub const OPT_ECN: u8 = 8;
+/// It had MPTCP, and left with it. Where both sides had it, their streams are not those of TCP alone (RFC 8684, section 3.3).
+pub const OPT_MULTIPATH: u8 = 16;
 
 /// The response to an upgrade was 101: both directions are opaque.
 pub const RESP_TUNNEL: u32 = 1;

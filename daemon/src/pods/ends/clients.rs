@@ -27,7 +27,7 @@ const EXTENSIONS: usize = 2;
 /// `INET_DIAG_INFO`: a `struct tcp_info`.
 const INFO: u16 = 2;
 /// `INET_DIAG_ULP_INFO`: a protocol that sits on the socket.
-const ULP: u16 = 17;
+const ULP: u16 = 19;
 /// `TCP_ESTABLISHED`, `TCP_SYN_SENT`.
 const ESTABLISHED: u8 = 1;
 const SYN_SENT: u8 = 2;

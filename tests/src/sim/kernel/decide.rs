@@ -63,7 +63,9 @@ impl Kernel {
         if routed > 1 {
             self.count(Reason::KeyAmbiguous);
         }
-        self.count(if routed == 0 { Reason::KeyUnrouted } else { Reason::HeadKeyed });
+        if routed == 0 {
+            self.count(Reason::KeyUnrouted);
+        }
     }
 
     /// What cannot be read passes where nobody has forked the service.
@@ -199,9 +201,8 @@ impl Kernel {
 
     /// The head goes on in this segment: to the owner, or to the leg that becomes it. Whether there is more to read.
     pub(super) fn go_on(&mut self) -> bool {
-        if self.out.want == Want::Baseline {
-            self.count(Reason::HeadBaseline);
-        }
+        let baseline = self.out.want == Want::Baseline;
+        self.count(if baseline { Reason::HeadBaseline } else { Reason::HeadKeyed });
         let head = &self.work.head;
         let out = &mut self.out;
         if out.step == Step::More {

@@ -252,7 +252,9 @@ impl Kernel {
         let head = Held { start: out.start, slot, wants, acked: out.packet.ack };
         let due = out.state.hold(head, self.now);
         if !(due && (out.state.hold != before || !replayed)) {
-            self.count(Reason::HoldDropped);
+            if !replayed {
+                self.count(Reason::HoldDropped);
+            }
             return Next::Done(Verdict::Stolen);
         }
         out.slot = slot;

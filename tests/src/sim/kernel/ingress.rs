@@ -5,7 +5,8 @@ use sidetrack_splice::{
         addr::Tuple,
         reason::Reason,
         record::{
-            CONN_ADOPT, CONN_DIVERTED, CONN_HELD, FRAMING_HEAD, Leg, RESP_FIN, RESP_RESET, STATE_DEAD, STATE_OWNER,
+            CONN_ADOPT, CONN_DIVERTED, CONN_HELD, FRAMING_HEAD, Leg, OPT_MULTIPATH, PHASE_OPAQUE, RESP_FIN, RESP_RESET,
+            STATE_DEAD, STATE_OWNER,
         },
     },
     packet::{Edit, Packet, flag, ports},
@@ -261,6 +262,10 @@ impl Kernel {
             server.mss = 536;
         }
         c.server = server;
+        if c.client.options & server.options & OPT_MULTIPATH != 0 {
+            c.now.phase = PHASE_OPAQUE;
+            self.count(Reason::OpaqueMultipath);
+        }
         Verdict::Pass
     }
 
