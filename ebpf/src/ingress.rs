@@ -385,6 +385,7 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
         return PASS;
     }
     let mut server = open::said(said);
+    server.options |= p.ecn();
     if older {
         // What it agrees to, its client has offered.
         c.client.options = server.options;
@@ -408,14 +409,14 @@ pub extern "C" fn syn_ack(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 }
 
 /// Copies the response side, and says whether the client must believe the reset in hand (RFC 5961 3.2: its exact next sequence
-/// number). Only such a one ends what is known: a forged one must not turn steering off.
+/// number; [`RespState::resets`]). Only such a one ends what is known: a forged one must not turn steering off.
 #[inline(always)]
 fn believed(w: &mut In, c: *const Connection) -> bool {
     // SAFETY: a map value; what was copied is checked at commit.
     unsafe {
         w.generation = atomic::copy(&raw const (*c).answering, &raw const (*c).resp, &raw mut w.state);
     }
-    w.start == w.state.end()
+    w.state.resets(w.start)
 }
 
 /// Notes the reset. False: it stays away from the client.

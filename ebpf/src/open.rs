@@ -164,6 +164,7 @@ fn track(skb: *mut __sk_buff, p: &Packet, conn: &Tuple, service: u32, said: i64)
     c.isn = p.seq;
     c.ifindex = skb::ifindex(skb);
     c.client = self::said(said);
+    c.client.options |= p.ecn();
     CONNECTIONS.insert(conn, &*c, 0).is_ok()
 }
 

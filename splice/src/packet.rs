@@ -15,6 +15,10 @@ pub mod flag {
     pub const RST: u8 = 4;
     /// The acknowledgement number counts.
     pub const ACK: u8 = 16;
+    /// Congestion was experienced; in a SYN, the sender can do ECN (RFC 3168, section 6.1).
+    pub const ECE: u8 = 64;
+    /// The congestion window was reduced.
+    pub const CWR: u8 = 128;
 }
 
 /// Length of an Ethernet header.
@@ -114,6 +118,14 @@ impl Packet {
         self.dst = Addr([w[6], w[7], w[8], w[9]]);
         self.v6 = 1;
         self.read_tcp([w[12], w[13], w[14], w[15]], ETH + 40 + JUMBO, payload - JUMBO)
+    }
+
+    /// [`OPT_ECN`](crate::abi::record::OPT_ECN) where a SYN asks for ECN, or a SYN-ACK agrees to it (RFC 3168, section 6.1.1).
+    #[inline(always)]
+    #[must_use]
+    pub const fn ecn(&self) -> u8 {
+        let asks = if self.flags & flag::ACK == 0 { flag::ECE | flag::CWR } else { flag::ECE };
+        if self.flags & (flag::ECE | flag::CWR) == asks { crate::abi::record::OPT_ECN } else { 0 }
     }
 
     /// Whether that header stands between the others.
@@ -466,6 +478,21 @@ mod tests {
     fn multipath_and_fast_open_become_nops() {
         let (new, _) = walk(&[30, 4, 1, 2, 34, 2, 1, 1], OptionEdit { strip_multipath: true, ..OptionEdit::default() });
         assert_eq!(new, [1; 8]);
+    }
+
+    #[test]
+    fn ecn_is_asked_for_and_agreed_to_by_flags() {
+        use crate::abi::record::OPT_ECN;
+        for (flags, says) in [
+            (flag::SYN | flag::ECE | flag::CWR, true),
+            (flag::SYN, false),
+            (flag::SYN | flag::ECE, false),
+            (flag::SYN | flag::ACK | flag::ECE, true),
+            (flag::SYN | flag::ACK, false),
+            (flag::SYN | flag::ACK | flag::ECE | flag::CWR, false),
+        ] {
+            assert_eq!(Packet { flags, ..Packet::default() }.ecn() == OPT_ECN, says, "{flags:#x}");
+        }
     }
 
     #[test]

@@ -85,6 +85,15 @@ impl RespState {
         self.next + (self.flags & RESP_FIN != 0) as u64
     }
 
+    /// Whether the client believes a reset at `start`: it has its exact next number (RFC 5961, section 3.2). Behind a FIN Linux takes that of
+    /// the FIN, too: a peer that has closed at once answers with the number that it was asked for (`tcp_reset_check` in
+    /// net/ipv4/tcp_input.c).
+    #[inline(always)]
+    #[must_use]
+    pub const fn resets(&self, start: u64) -> bool {
+        start == self.end() || start == self.next
+    }
+
     /// Whether a head is due at `start`, in order.
     #[inline(always)]
     #[must_use]

@@ -2,6 +2,7 @@
 
 mod anchor;
 mod checksums;
+mod crossing;
 mod full;
 mod gaps;
 mod held;

@@ -231,6 +231,33 @@ mod tests {
         }
     }
 
+    /// Two kernels that speak MPTCP do so where a program asks for it.
+    #[test]
+    fn a_socket_that_another_protocol_sits_on_shows_it() {
+        use socket2::{Domain, Protocol, Socket, Type};
+        let lab = Lab::new();
+        let (a, b) = lab.pair();
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::from(libc::IPPROTO_MPTCP)));
+        if socket().is_err() {
+            eprintln!("SKIPPED: this kernel has no MPTCP");
+            return;
+        }
+        let listener = b.run(|| -> std::io::Result<Socket> {
+            let listener = socket()?;
+            listener.bind(&std::net::SocketAddr::from(([10, 9, 0, 2], 0)).into())?;
+            listener.listen(1)?;
+            Ok(listener)
+        });
+        let listener = listener.expect("entered").expect("bound");
+        let there = listener.local_addr().expect("bound");
+        let stream = a.run(|| socket().and_then(|socket| socket.connect(&there).map(|()| socket)));
+        let stream = stream.expect("entered").expect("somebody listens");
+        let here = stream.local_addr().expect("connected").as_socket().expect("an address of IPv4");
+        let all = open(&a).expect("this kernel answers");
+        let shown = all.into_iter().find(|client| client.local == here).expect("its socket");
+        assert!(shown.layered, "{shown:?}");
+    }
+
     #[test]
     fn what_is_too_short_is_no_client() {
         assert_eq!(client(&[0; ATTRIBUTES]), None);

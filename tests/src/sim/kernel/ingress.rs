@@ -245,6 +245,7 @@ impl Kernel {
     fn syn_ack(&mut self, frame: &mut [u8]) -> Verdict {
         let (p, conn) = (self.incoming.packet, self.incoming.leg);
         let mut server = open::said(&packet::options(frame, &p, 0, 0));
+        server.options |= p.ecn();
         let Some(c) = self.maps.connections.get_mut(&conn) else { return Verdict::Pass };
         let older = c.now.flags & CONN_ADOPT != 0;
         if p.flags & flag::ACK == 0 || c.server.mss != 0 || !older && p.ack != c.isn.wrapping_add(1) {
@@ -273,7 +274,7 @@ impl Kernel {
     fn believed(&mut self) -> bool {
         let resp = self.maps.connections.get(&self.incoming.conn).map(|c| c.resp);
         self.incoming.state = resp.unwrap_or_default();
-        self.incoming.start == self.incoming.state.end()
+        self.incoming.state.resets(self.incoming.start)
     }
 
     fn note_reset(&mut self, leg: Option<Tuple>) -> bool {

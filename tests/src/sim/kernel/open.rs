@@ -75,6 +75,7 @@ impl Kernel {
         }
         let now = self.now;
         let mut c = Connection { opened: now, service: service.id, isn: p.seq, client: said, ..Connection::default() };
+        c.client.options |= p.ecn();
         c.now.phase = PHASE_WATCH;
         c.now.request.pos = seq::first(p.seq);
         c.now.next = seq::first(p.seq);
