@@ -26,8 +26,22 @@ pub const KUBE_APISERVER: Program = Program { name: "kube-apiserver", ask: &["--
 /// Its command line.
 pub const KUBECTL: Program = Program { name: "kubectl", ask: &["version", "--client"] };
 
-/// All that tests run. Each is imported by `tests/kubernetes/tools.go`, so that go.sum covers it.
-pub const PROGRAMS: [Program; 2] = [KUBE_APISERVER, KUBECTL];
+/// What makes pods of Deployments, endpoints of pods, and so on.
+pub const KUBE_CONTROLLER_MANAGER: Program = Program { name: "kube-controller-manager", ask: &["--version"] };
+/// Says which pod runs where.
+pub const KUBE_SCHEDULER: Program = Program { name: "kube-scheduler", ask: &["--version"] };
+/// Runs a node's pods.
+pub const KUBELET: Program = Program { name: "kubelet", ask: &["--version"] };
+/// Translates a node's Services.
+pub const KUBE_PROXY: Program = Program { name: "kube-proxy", ask: &["--version"] };
+
+/// What a test with an API server alone runs.
+pub const OF_API_SERVER: [Program; 2] = [KUBE_APISERVER, KUBECTL];
+/// What a test with nodes runs besides.
+pub const OF_NODES: [Program; 4] = [KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, KUBELET, KUBE_PROXY];
+/// All that tests run, what most of them need first. Each is imported by `tests/kubernetes/tools.go`, so that go.sum covers it.
+pub const PROGRAMS: [Program; 6] =
+    [KUBE_APISERVER, KUBECTL, KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, KUBELET, KUBE_PROXY];
 
 /// A program of Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Builds the programs of Kubernetes that tests run, where they are not there.
 
-use std::{env, fs, path::Path, process::Command};
+use std::{env, fs, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use xtask::{
@@ -14,20 +14,17 @@ use super::{
     shell::{run, say},
 };
 
-/// Builds what is missing.
+/// Builds what is missing. One set-up at a time builds a program; another that needs no more of them goes on.
 pub fn install() -> Result<()> {
-    if missing().is_empty() {
+    let lacking = missing();
+    if lacking.is_empty() {
         return Ok(());
     }
-    let dir = dir();
-    let _lock = install::lock(&dir)?;
-    // Another set-up may have been at it.
-    let missing = missing();
-    build(&dir, &missing).with_context(|| {
-        let names = missing.iter().map(|program| program.name).collect::<Vec<_>>().join(" and ");
+    build(&lacking).with_context(|| {
+        let names = missing().iter().map(|program| program.name).collect::<Vec<_>>().join(", ");
         format!(
-            "{names} {VERSION} cannot be built, and tests with a real API server cannot run: repair what follows and run \
-             `cargo xtask setup` again, or name a directory that has them in {ASSETS}"
+            "of Kubernetes {VERSION} there is no {names}, and tests with a real API server or with nodes cannot run: repair what \
+             follows and run `cargo xtask setup` again, or name a directory that has them in {ASSETS}"
         )
     })
 }
@@ -36,17 +33,20 @@ fn missing() -> Vec<Program> {
     PROGRAMS.into_iter().filter(|program| program.find().is_none()).collect()
 }
 
-fn build(dir: &Path, programs: &[Program]) -> Result<()> {
-    if programs.is_empty() {
-        return Ok(());
-    }
+fn build(programs: &[Program]) -> Result<()> {
     if let Some(assets) = env::var_os(ASSETS) {
         say(format_args!("{ASSETS}={} has not all of version {VERSION}", assets.display()));
     }
     check_go()?;
+    let dir = dir();
     for (index, program) in programs.iter().enumerate() {
+        let _lock = install::lock(&dir)?;
+        // Another set-up may have been at it.
+        if program.find().is_some() {
+            continue;
+        }
         say(format_args!(
-            "compiling {} {VERSION}, program {} of {}: all of them take five minutes on two processors, once",
+            "compiling {} {VERSION}, program {} of {}: all of them take eight minutes on two processors, once",
             program.name,
             index + 1,
             programs.len()

@@ -70,6 +70,10 @@ const PACKAGES: &[Package] = &[
     row("nodejs", Program("node"), All, "a pool of connections under test: undici"),
     row("npm", Program("npm"), All, "brings undici"),
     serving("etcd", row("etcd-server", Program("etcd"), All, "where the API server under test keeps its objects")),
+    serving("containerd", row("containerd", Program("containerd"), All, "runs the pods of the cluster under test")),
+    row("runc", Program("runc"), All, "starts their containers"),
+    row("containernetworking-plugins", File("/usr/lib/cni/ptp"), All, "links their networks"),
+    row("util-linux", Program("unshare"), All, "makes and enters the namespaces of the cluster's nodes"),
     row("python3", Program("python3"), All, "pools of connections under test: requests, aiohttp"),
 ];
 
