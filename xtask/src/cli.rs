@@ -5,6 +5,7 @@ mod build;
 mod deny;
 mod docs;
 mod guest;
+mod image;
 mod install;
 mod kernels;
 mod kubernetes;
@@ -13,6 +14,7 @@ mod lint;
 mod packages;
 mod policy;
 mod runner;
+mod sbom;
 mod setup;
 mod shell;
 mod suites;
@@ -38,6 +40,8 @@ enum Command {
     Setup,
     /// Build the kernel programs and the binary `sidetrack` (release)
     Build,
+    /// Write the image of that binary as an OCI archive, which `ctr images import` and others load; needs no Docker
+    Image(image::Args),
     /// Show what Sidetrack does, in pods made of network namespaces (root)
     #[command(disable_help_flag = true)]
     Demo {
@@ -80,6 +84,7 @@ pub fn run() -> Result<ExitCode> {
             setup::setup(packages::Scope::Build)?;
             println!("{}", build::daemon()?.display());
         }
+        Command::Image(args) => println!("{}", image::run(&args)?.display()),
         Command::Demo { args } => return build::become_bin("demo", &args),
         Command::Bench { args } => return build::become_bin("bench", &args),
         Command::Test(args) => return test::run(&args),

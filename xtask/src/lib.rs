@@ -1,11 +1,13 @@
 //! Finds what the eBPF crate needs to be compiled, and compiles it.
 //!
-//! `cargo xtask` and the daemon's build script share this library. Without the feature `cli`, as the build script takes it, its only
+//! `cargo xtask` and the daemon's build script share this library. Without its features, as the build script takes it, its only
 //! dependency is `anyhow`. It installs nothing: that is `cargo xtask setup`.
 
 #[cfg(feature = "cli")]
 pub mod counters;
 pub mod ebpf;
+#[cfg(feature = "image")]
+pub mod image;
 pub mod kubernetes;
 pub mod libraries;
 pub mod process;

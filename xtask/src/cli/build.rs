@@ -35,7 +35,7 @@ pub fn build(subcommand: &str, args: &[&str]) -> Result<Vec<Executable>> {
 }
 
 /// [`build`] with these variables in the environment.
-fn build_with(subcommand: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<Vec<Executable>> {
+pub fn build_with(subcommand: &str, args: &[&str], variables: &[(&str, &str)]) -> Result<Vec<Executable>> {
     let mut command = shell::cargo(subcommand);
     command.envs(variables.iter().copied());
     command.args(args).args(["--locked", "--message-format=json-render-diagnostics"]).stdout(Stdio::piped());

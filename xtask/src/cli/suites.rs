@@ -65,7 +65,9 @@ const LAB: &str = "tests";
 const FILE_LIMIT: u64 = 25;
 
 /// The suites that run a real API server.
-const ON_KUBERNETES: &[&str] = &["admission", "apiserver", "cluster_routes"];
+const ON_KUBERNETES: &[&str] = &["admission", "apiserver", "cluster", "cluster_routes", "deploy"];
+/// Those that put the agent's image on nodes.
+const WITH_IMAGE: &[&str] = &["cluster"];
 
 /// All suites: the table's, then each file of `tests/tests`.
 pub fn all() -> Result<Vec<Suite>> {
@@ -187,6 +189,11 @@ pub fn need_daemon(chosen: &[Suite]) -> bool {
 /// Whether a suite among them needs a binary with another ABI as well.
 pub fn need_successor(chosen: &[Suite]) -> bool {
     chosen.iter().any(|suite| suite.kind == Kind::File && suite.name == "upgrade")
+}
+
+/// Whether a suite among them needs the agent's image.
+pub fn need_image(chosen: &[Suite]) -> bool {
+    chosen.iter().any(|suite| suite.kind == Kind::File && WITH_IMAGE.contains(&suite.name.as_str()))
 }
 
 /// Whether a suite among them needs the programs of Kubernetes.

@@ -14,6 +14,7 @@ use xtask::root;
 use super::{
     apt::is_root,
     build::{self, Executable},
+    image,
     packages::Scope,
     runner, setup,
     shell::{self, paint},
@@ -59,18 +60,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let daemon = if suites::need_daemon(&chosen) { Some(build::daemon()?) } else { None };
     let successor = if suites::need_successor(&chosen) { Some(build::successor()?) } else { None };
+    let image = if suites::need_image(&chosen) { Some(image::for_tests()?) } else { None };
     let executables = build::build("test", &suites::cargo_args(&chosen, count))?;
     let built = start.elapsed();
     let mut rows = Vec::new();
     for (index, suite) in chosen.iter().enumerate() {
         let title = format!("suite {} of {}: {}", index + 1, chosen.len(), suite.name);
         println!("\n{} ({})", paint(io::stdout().is_terminal(), "1", &title), suite.covers);
-        rows.push((suite.name.as_str(), run_suite(suite, &executables, [&daemon, &successor], args)?));
+        rows.push((suite.name.as_str(), run_suite(suite, &executables, [&daemon, &successor, &image], args)?));
     }
     Ok(print_result(&rows, built))
 }
 
-fn run_suite(suite: &Suite, executables: &[Executable], binaries: [&Option<PathBuf>; 2], args: &Args) -> Result<Tally> {
+fn run_suite(suite: &Suite, executables: &[Executable], binaries: [&Option<PathBuf>; 3], args: &Args) -> Result<Tally> {
     let limit = Duration::from_mins(suite.limit_minutes);
     let mut tally = Tally::default();
     if suite.kind == Kind::Examples {
@@ -89,7 +91,7 @@ fn run_suite(suite: &Suite, executables: &[Executable], binaries: [&Option<PathB
         if let Some(threads) = args.test_threads.or(suite.root.then_some(1)) {
             command.arg(format!("--test-threads={threads}"));
         }
-        for (name, binary) in ["SIDETRACK_BIN", "SIDETRACK_SUCCESSOR"].into_iter().zip(binaries) {
+        for (name, binary) in ["SIDETRACK_BIN", "SIDETRACK_SUCCESSOR", "SIDETRACK_IMAGE"].into_iter().zip(binaries) {
             if let Some(binary) = binary {
                 command.env(name, binary);
             }
