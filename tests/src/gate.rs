@@ -3,7 +3,7 @@
 use crate::agent;
 use std::process::Command;
 use xtask::{
-    kubernetes::{PROGRAMS, VERSION},
+    kubernetes::{OF_API_SERVER, OF_NODES, Program, VERSION},
     libraries::{Libraries, NODE, PYTHON},
 };
 
@@ -34,8 +34,12 @@ pub enum Need {
     SummedRuns,
     /// A second processor.
     TwoProcessors,
-    /// etcd, and the programs of Kubernetes.
+    /// etcd, the API server and kubectl.
     Kubernetes,
+    /// What a node runs, and what the control plane runs besides.
+    Nodes,
+    /// The image of the agent.
+    Image,
     /// The built agent.
     Agent,
     /// The same with another ABI.
@@ -69,13 +73,16 @@ impl Need {
             Self::Undici => tool("node", "--version").or_else(|| libraries(NODE)),
             Self::Python => tool("python3", "--version").or_else(|| libraries(PYTHON)),
             Self::Java => tool("javac", "-version"),
-            Self::Kubernetes => tool("etcd", "--version").or_else(|| {
-                let missing = PROGRAMS.iter().find(|program| program.find().is_none())?;
-                Some(format!(
-                    "{} {VERSION} is missing: run `cargo xtask setup`, it says why it cannot be built",
-                    missing.name
-                ))
-            }),
+            Self::Kubernetes => tool("etcd", "--version").or_else(|| built(&OF_API_SERVER)),
+            Self::Nodes => {
+                let tools = [("containerd", "--version"), ("runc", "--version"), ("unshare", "--version")];
+                let tools = tools.into_iter().find_map(|(name, question)| tool(name, question));
+                tools.or_else(|| plugins()).or_else(|| built(&OF_NODES))
+            }
+            Self::Image => {
+                let image = crate::kube::image::of_agent();
+                (!image.is_file()).then(|| format!("{} is not there: run `cargo xtask image`", image.display()))
+            }
             Self::Tc => tool("tc", "-V"),
             Self::Tcx => (!kernel_has("BPF_TCX_INGRESS")).then(|| "this kernel has no tcx".to_owned()),
             // The flag of test runs came with this one, and is no name in the kernel's types.
@@ -109,6 +116,18 @@ fn kernel_has(name: &str) -> bool {
 fn libraries(wanted: Libraries) -> Option<String> {
     let missing = format!("what {} names is missing: run `cargo xtask setup`", wanted.lock);
     (!wanted.are_there()).then_some(missing)
+}
+
+/// Whether programs of Kubernetes are there.
+fn built(programs: &[Program]) -> Option<String> {
+    let missing = programs.iter().find(|program| program.find().is_none())?;
+    Some(format!("{} {VERSION} is missing: run `cargo xtask setup`, it says why it cannot be built", missing.name))
+}
+
+fn plugins() -> Option<String> {
+    let dir = std::path::Path::new(crate::kube::PLUGINS);
+    let missing = ["ptp", "host-local"].into_iter().find(|name| !dir.join(name).is_file())?;
+    Some(format!("{} is missing: run `cargo xtask setup`", dir.join(missing).display()))
 }
 
 fn tool(name: &str, question: &str) -> Option<String> {

@@ -9,7 +9,7 @@ mod pod;
 mod service;
 mod tools;
 
-pub use netns::{join, open as open_netns};
+pub use netns::{join, open as open_netns, run as in_netns};
 pub use pod::Pod;
 pub use service::Service;
 
@@ -19,7 +19,7 @@ use keeper::Keeper;
 use nix::sched::{CloneFlags, setns, unshare};
 use std::{
     fs::File,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -123,6 +123,12 @@ impl Lab {
     /// When `ip` fails: its own words are in the message.
     pub fn pod(&self, name: &str, number: u8) -> Result<Pod> {
         Pod::new(&self.inner, name, number)
+    }
+
+    /// A pod that a container runtime has made in this lab, by its namespace.
+    #[must_use]
+    pub fn adopt(&self, name: &str, netns: OwnedFd, v4: Ipv4Addr, v6: Ipv6Addr) -> Pod {
+        Pod::adopted(&self.inner, name, netns, v4, v6)
     }
 
     /// Makes a Service: `10.96.0.<number>:<port>` and `fd00:96::<number>` are translated to the endpoints of their

@@ -1,6 +1,6 @@
 //! What the API server takes as a Sandbox or a `SidetrackConfig`, from whom, and what it says of all else.
 
-use std::{fs, sync::OnceLock, time::Duration};
+use std::{sync::OnceLock, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rstest::rstest;
@@ -30,9 +30,7 @@ fn namespace(name: &str) -> Result<Option<Kubectl<'static>>> {
 
 fn install(admin: &Kubectl<'_>) -> Result<()> {
     for directory in ["deploy/crd", "deploy/access"] {
-        for entry in fs::read_dir(xtask::root().join(directory)).context(directory)? {
-            admin.apply(&fs::read_to_string(entry?.path())?)?;
-        }
+        admin.run(&["apply", "--filename", &xtask::root().join(directory).to_string_lossy()])?;
     }
     admin.run(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"])?;
     let privileged = sandbox(

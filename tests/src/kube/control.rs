@@ -2,7 +2,7 @@
 
 use super::{
     pki,
-    users::{self, USERS, User},
+    users::{self, CONTROLLERS, SCHEDULER, USERS, User},
 };
 use crate::lab::{LAB_DIR, Pod};
 use anyhow::{Context as _, Result};
@@ -13,7 +13,7 @@ use std::{
     process::Command,
 };
 use xtask::{
-    kubernetes::{KUBE_APISERVER, KUBECTL, Program, VERSION},
+    kubernetes::{KUBE_APISERVER, KUBE_CONTROLLER_MANAGER, KUBE_SCHEDULER, KUBECTL, Program, VERSION},
     process::find_program,
 };
 
@@ -78,7 +78,7 @@ impl Control {
 
     /// A user's kubeconfig.
     pub fn kubeconfig(&self, user: &User) -> PathBuf {
-        self.file(&format!("{}.conf", user.name))
+        self.file(&format!("{}.conf", user.file_name()))
     }
 
     /// A program with nothing of this process's environment but `PATH`: no proxy, no settings of another cluster.
@@ -111,22 +111,42 @@ impl Control {
         option("advertise-address", &self.address.to_string());
         option("bind-address", "::");
         option("secure-port", &PORT.to_string());
-        // The Node authorizer has nothing to say as long as no node is there.
         option("authorization-mode", "Node,RBAC");
         option("allow-privileged", "true");
         option("service-cluster-ip-range", SERVICES);
         option("service-account-issuer", ISSUER);
+        // Nobody resolves the nodes' names.
+        option("kubelet-preferred-address-types", "InternalIP");
         for (name, file) in [
             ("tls-cert-file", pki::SERVER),
             ("tls-private-key-file", pki::SERVER_KEY),
             ("client-ca-file", pki::CA),
             ("token-auth-file", "tokens.csv"),
+            ("kubelet-client-certificate", pki::CLIENT),
+            ("kubelet-client-key", pki::CLIENT_KEY),
             ("service-account-key-file", pki::ACCOUNTS),
             ("service-account-signing-key-file", pki::ACCOUNTS_KEY),
         ] {
             option(name, &self.file(file).to_string_lossy());
         }
         command
+    }
+
+    /// What makes pods of Deployments, endpoints of pods, and so on.
+    pub fn controller_manager(&self) -> Result<Command> {
+        let mut command = self.command(&find(KUBE_CONTROLLER_MANAGER)?);
+        command.arg("--leader-elect=false").arg("--use-service-account-credentials=true");
+        command.arg(option("kubeconfig", &self.kubeconfig(&CONTROLLERS)));
+        command.arg(option("root-ca-file", &self.authority()));
+        command.arg(option("service-account-private-key-file", &self.file(pki::ACCOUNTS_KEY)));
+        Ok(command)
+    }
+
+    /// What says which pod runs where.
+    pub fn scheduler(&self) -> Result<Command> {
+        let mut command = self.command(&find(KUBE_SCHEDULER)?);
+        command.arg("--leader-elect=false").arg(option("kubeconfig", &self.kubeconfig(&SCHEDULER)));
+        Ok(command)
     }
 
     /// kubectl, as the owner of this kubeconfig.
@@ -137,6 +157,11 @@ impl Control {
     }
 }
 
-fn find(program: Program) -> Result<PathBuf> {
+fn option(name: &str, value: &Path) -> String {
+    format!("--{name}={}", value.display())
+}
+
+/// Where a program of Kubernetes lies.
+pub fn find(program: Program) -> Result<PathBuf> {
     program.find().with_context(|| format!("{} {VERSION} is missing: run `cargo xtask setup`", program.name))
 }

@@ -14,6 +14,10 @@ const CA_KEY: &str = "ca.key";
 pub const SERVER: &str = "server.crt";
 /// The API server's key.
 pub const SERVER_KEY: &str = "server.key";
+/// The API server's certificate for kubelets: who he is when he asks for logs.
+pub const CLIENT: &str = "kubelet-client.crt";
+/// Its key.
+pub const CLIENT_KEY: &str = "kubelet-client.key";
 /// By which the tokens of `ServiceAccount`s are checked.
 pub const ACCOUNTS: &str = "accounts.pub";
 /// By which they are signed.
@@ -36,6 +40,14 @@ pub fn write(dir: &Path, names: &[String]) -> Result<()> {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     put(SERVER, params.signed_by(&key, &authority)?.pem())?;
     put(SERVER_KEY, key.serialize_pem())?;
+
+    let key = KeyPair::generate()?;
+    let mut params = named("kube-apiserver-kubelet-client", &[])?;
+    params.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    put(CLIENT, params.signed_by(&key, &authority)?.pem())?;
+    put(CLIENT_KEY, key.serialize_pem())?;
 
     let key = KeyPair::generate()?;
     put(ACCOUNTS, key.public_key_pem())?;

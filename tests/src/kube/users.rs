@@ -11,27 +11,47 @@ use std::path::Path;
 pub struct User {
     /// The name by which rights are given.
     pub name: &'static str,
-    /// The group that he is in.
+    /// The group that he is in; none where it is empty.
     pub group: &'static str,
 }
 
 /// May do everything.
 pub const ADMIN: User = User { name: "admin", group: "system:masters" };
 
+/// kube-controller-manager.
+pub const CONTROLLERS: User = User { name: "system:kube-controller-manager", group: "" };
+/// kube-scheduler.
+pub const SCHEDULER: User = User { name: "system:kube-scheduler", group: "" };
+/// kube-proxy of every node.
+pub const PROXY: User = User { name: "system:kube-proxy", group: "" };
+/// The kubelets of a cluster's nodes.
+pub const NODES: [User; 2] =
+    [User { name: "system:node:n1", group: "system:nodes" }, User { name: "system:node:n2", group: "system:nodes" }];
+
 /// All of them.
-pub const USERS: &[User] = &[ADMIN];
+pub const USERS: &[User] = &[ADMIN, CONTROLLERS, SCHEDULER, PROXY, NODES[0], NODES[1]];
 
 impl User {
     /// What he says who he is. It is no secret: nobody reaches the server but who is in its lab.
     #[must_use]
     pub fn token(&self) -> String {
-        format!("token-of-{}", self.name)
+        format!("token-of-{}", self.file_name())
+    }
+}
+
+impl User {
+    /// His name, as a file may be called.
+    pub(super) fn file_name(&self) -> String {
+        self.name.replace(':', "-")
     }
 }
 
 /// The lines of the API server's token file: token, name, number, groups.
 pub(super) fn tokens() -> String {
-    let line = |(number, user): (usize, &User)| format!("{},{},{number},\"{}\"\n", user.token(), user.name, user.group);
+    let line = |(number, user): (usize, &User)| {
+        let groups = if user.group.is_empty() { String::new() } else { format!(",\"{}\"", user.group) };
+        format!("{},{},{number}{groups}\n", user.token(), user.name)
+    };
     USERS.iter().enumerate().map(line).collect()
 }
 

@@ -25,7 +25,10 @@ pub struct Pod {
 struct Identity {
     lab: Arc<Inner>,
     name: String,
-    number: u8,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+    /// The node's end of its veth.
+    host: String,
     netns: OwnedFd,
 }
 
@@ -34,9 +37,19 @@ impl Pod {
     /// route for each pod and no bridge.
     pub(super) fn new(lab: &Arc<Inner>, name: &str, number: u8) -> Result<Self> {
         let netns = tools::make_namespace(&lab.keeper, name, &lab.congestion)?;
-        let pod = Self { inner: Arc::new(Identity { lab: Arc::clone(lab), name: name.to_owned(), number, netns }) };
+        let (v4, v6) = (Ipv4Addr::new(10, 99, 0, number), like_v4("fd00::", number));
+        let pod = Self::of(lab, name, netns, v4, v6, format!("veth{number}"));
         pod.plug()?;
         Ok(pod)
+    }
+
+    /// A pod that a container runtime has made: it can be entered like any other, and its runtime alone unplugs and deletes it.
+    pub(super) fn adopted(lab: &Arc<Inner>, name: &str, netns: OwnedFd, v4: Ipv4Addr, v6: Ipv6Addr) -> Self {
+        Self::of(lab, name, netns, v4, v6, format!("the runtime's end of {name}"))
+    }
+
+    fn of(lab: &Arc<Inner>, name: &str, netns: OwnedFd, v4: Ipv4Addr, v6: Ipv6Addr, host: String) -> Self {
+        Self { inner: Arc::new(Identity { lab: Arc::clone(lab), name: name.to_owned(), v4, v6, host, netns }) }
     }
 
     fn plug(&self) -> Result<()> {
@@ -76,13 +89,13 @@ impl Pod {
     /// Its IPv4 address.
     #[must_use]
     pub fn v4(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, 0, self.inner.number)
+        self.inner.v4
     }
 
     /// Its IPv6 address.
     #[must_use]
     pub fn v6(&self) -> Ipv6Addr {
-        like_v4("fd00::", self.inner.number)
+        self.inner.v6
     }
 
     /// Its IPv4 address with a port.
@@ -106,7 +119,7 @@ impl Pod {
     /// The node's end of its veth.
     #[must_use]
     pub fn host_interface(&self) -> String {
-        format!("veth{}", self.inner.number)
+        self.inner.host.clone()
     }
 
     /// Its namespace.

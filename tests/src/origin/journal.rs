@@ -105,6 +105,12 @@ impl Journal {
         self.state().connections
     }
 
+    /// All requests, which it forgets: for a server that is asked again and again and never ends.
+    #[must_use]
+    pub fn take(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.state().requests)
+    }
+
     /// Forgets everything.
     pub fn clear(&self) {
         *self.state() = State::default();

@@ -1,6 +1,6 @@
 //! The usual cast with an API server beside it, which a test tells what a cluster's controllers and kubelets would.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -45,9 +45,7 @@ impl<'s> World<'s> {
     pub fn new(scene: &'s Scene) -> Result<Self> {
         let (control, agent_pod) = (scene.lab.pod("control", 250)?, scene.lab.pod("agent", 251)?);
         let world = Self { server: ApiServer::start_in(&control)?, agent_pod, scene };
-        for entry in fs::read_dir(xtask::root().join("deploy/crd"))? {
-            world.server.admin().apply(&fs::read_to_string(entry?.path())?)?;
-        }
+        world.server.kubectl(&["apply", "--filename", &xtask::root().join("deploy/crd").to_string_lossy()])?;
         world.server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
         world.server.kubectl(&["create", "namespace", NS])?;
         // Nobody makes it, and no pod can be made without.
