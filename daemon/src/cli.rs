@@ -6,7 +6,9 @@ mod color;
 mod counter;
 mod flows;
 mod output;
+mod program;
 mod routes;
+pub mod sandboxes;
 mod status;
 
 use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
@@ -17,6 +19,8 @@ use sidetrack_splice::abi::ABI;
 pub use self::{
     counter::UnknownCounter,
     output::{FlowsOutput, Output},
+    program::{CompletionArgs, complete, completion, parse},
+    sandboxes::SandboxCommand,
 };
 use crate::{
     config::{
@@ -24,6 +28,7 @@ use crate::{
         ENV_CONTROLLER_NAMESPACE, ENV_CONTROLLER_TOKEN, ENV_LISTEN, ENV_LOG_FORMAT, ENV_LOG_LEVEL,
         ENV_NETNS_DIR, ENV_PIN_DIR, ENV_ROUTES,
     },
+    sandboxes::Failure,
     state::{self, Pins, Snapshot, StateError},
     telemetry::LogFormat,
 };
@@ -34,8 +39,12 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// The command line cannot be understood (clap's own number).
 pub const EXIT_USAGE: u8 = 2;
-/// There is nothing to show: no agent has run with this pin directory, or only one of another ABI.
+/// There is nothing to show: no agent has run with this pin directory, or only one of another ABI; no such object in the cluster.
 pub const EXIT_NOTHING: u8 = 3;
+/// What was waited for has not come to be in time.
+pub const EXIT_TIMEOUT: u8 = 4;
+/// The API server refuses: not allowed, not valid, or not installed. To ask again does not help.
+pub const EXIT_REFUSED: u8 = 5;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| format!("{} (ABI {ABI})", env!("CARGO_PKG_VERSION")));
 
@@ -52,6 +61,9 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// By the API server of a cluster.
+    #[command(flatten)]
+    Sandboxes(SandboxCommand),
     /// Attach to the pods of this node and steer their requests.
     Agent(AgentArgs),
     /// Show which key leads where, at which service.
@@ -64,6 +76,8 @@ pub enum Command {
     Purge(PurgeArgs),
     /// Say what a counter of `sidetrack status` means; without a name, what all of them mean.
     ExplainCounter(ExplainArgs),
+    /// Write a script by which a shell completes commands and options.
+    Completion(CompletionArgs),
 }
 
 /// Where the pins are.
@@ -227,6 +241,9 @@ pub fn explain(args: &ExplainArgs) -> Result<String, UnknownCounter> {
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<UnknownCounter>() {
         return EXIT_USAGE;
+    }
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return sandboxes::exit_code(failure);
     }
     match error.downcast_ref::<StateError>() {
         Some(StateError::NoPins(_) | StateError::OtherAbi { .. }) => EXIT_NOTHING,

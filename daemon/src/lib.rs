@@ -14,6 +14,7 @@ pub mod preflight;
 mod readiness;
 mod reports;
 pub mod routes;
+pub mod sandboxes;
 pub mod state;
 mod tc;
 pub mod telemetry;

@@ -6,24 +6,29 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
 use sidetrack::{
     agent::{self, Controller, Options, RoutesFrom},
     bpf,
-    cli::{self, AgentArgs, Cli, Command, PurgeArgs},
+    cli::{self, AgentArgs, Command, PurgeArgs, SandboxCommand},
     config::{self, Config},
     routes::cluster::Access,
+    sandboxes::Failure,
     telemetry,
 };
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    if let Some(words) = cli::complete() {
+        return if show(&words).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let done = match cli::parse().command {
+        Command::Sandboxes(command) => sandboxes(&command),
         Command::Agent(args) => agent(&args),
         Command::Purge(args) => purge(&args),
         Command::Routes(args) => cli::routes(&args).map_err(Into::into).and_then(|text| show(&text)),
         Command::Flows(args) => cli::flows(&args).map_err(Into::into).and_then(|text| show(&text)),
         Command::Status(args) => cli::status(&args).map_err(Into::into).and_then(|text| show(&text)),
         Command::ExplainCounter(args) => cli::explain(&args).map_err(Into::into).and_then(|text| show(&text)),
+        Command::Completion(args) => show(&cli::completion(&args)),
     };
     match done {
         Ok(()) => ExitCode::from(cli::EXIT_OK),
@@ -41,6 +46,14 @@ fn show(text: &str) -> anyhow::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write the answer"),
         _ => Ok(()),
+    }
+}
+
+/// A command that asks a cluster. A reader that has seen enough is no error here, too.
+fn sandboxes(command: &SandboxCommand) -> anyhow::Result<()> {
+    match cli::sandboxes::run(command, &mut io::stdout().lock()) {
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(Into::into),
     }
 }
 

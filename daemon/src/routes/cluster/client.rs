@@ -45,11 +45,16 @@ pub enum AccessError {
 impl Access {
     /// A client. Whether somebody answers is not asked.
     pub async fn client(&self) -> Result<Client, AccessError> {
+        Ok(Client::try_from(self.config().await?)?)
+    }
+
+    /// What a client is made of: the server's address among it, and the namespace that is meant where none is named.
+    pub async fn config(&self) -> Result<Config, AccessError> {
         let (file, read) = match &self.kubeconfig {
             Some(path) => (path.display().to_string(), Kubeconfig::read_from(path)),
             None => match Kubeconfig::from_env() {
                 Ok(None) if self.context.is_none() && env::var_os("KUBERNETES_SERVICE_HOST").is_some() => {
-                    return Ok(Client::try_from(Config::incluster()?)?);
+                    return Ok(Config::incluster()?);
                 }
                 Ok(None) if self.context.is_none() => {
                     ("~/.kube/config".to_owned(), Ok(Kubeconfig::read().map_err(AccessError::Nothing)?))
@@ -61,7 +66,6 @@ impl Access {
         };
         let unusable = |error| AccessError::Kubeconfig { file: file.clone(), error };
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let config = Config::from_custom_kubeconfig(read.map_err(unusable)?, &options).await.map_err(unusable)?;
-        Ok(Client::try_from(config)?)
+        Config::from_custom_kubeconfig(read.map_err(unusable)?, &options).await.map_err(unusable)
     }
 }
