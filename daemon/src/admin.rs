@@ -1,12 +1,12 @@
-//! Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`. What they say comes from the pinned records, as for the
+//! Health and metrics over HTTP: `/livez`, `/readyz`, `/metrics`. What an agent says comes from the pinned records, as for the
 //! tools; a thread of its own serves it, so that nobody who asks disturbs the data path.
 
+mod controller;
 mod metrics;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +23,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
-use crate::{readiness::Readiness, routes::cluster::Hearing};
+use crate::state::StateError;
+
+pub(crate) use self::{controller::OfController, metrics::OfAgent};
 
 /// Connections at once: a kubelet and some scrapers.
 const CONNECTIONS: usize = 16;
@@ -34,11 +36,11 @@ const CONNECTION: Duration = Duration::from_mins(5);
 
 /// What is asked for answers.
 #[derive(Debug)]
-pub(crate) struct Admin {
-    pub(crate) readiness: Readiness,
-    pub(crate) pin_dir: PathBuf,
-    /// How the cluster is heard, where routes come from one.
-    pub(crate) hearing: Option<Arc<Hearing>>,
+pub(crate) enum Admin {
+    /// An agent's.
+    Agent(OfAgent),
+    /// A controller's.
+    Controller(OfController),
 }
 
 /// Listens, and serves in a thread of its own for as long as this process lives.
@@ -87,17 +89,31 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
 }
 
 impl Admin {
+    fn pending(&self) -> Vec<String> {
+        match self {
+            Self::Agent(agent) => agent.readiness.pending(),
+            Self::Controller(controller) => controller.pending(),
+        }
+    }
+
+    fn metrics(&self) -> Result<String, StateError> {
+        match self {
+            Self::Agent(agent) => agent.metrics(),
+            Self::Controller(controller) => Ok(controller.metrics()),
+        }
+    }
+
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are answered\n");
         }
         match request.uri().path() {
             "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => match self.readiness.pending() {
+            "/readyz" => match self.pending() {
                 pending if pending.is_empty() => text(StatusCode::OK, "ok\n"),
                 pending => text(StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", pending.join(", "))),
             },
-            "/metrics" => match metrics::text(self) {
+            "/metrics" => match self.metrics() {
                 Ok(said) => {
                     let mut answer = text(StatusCode::OK, said);
                     let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

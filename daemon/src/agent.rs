@@ -61,7 +61,8 @@ use zerocopy::FromBytes;
 
 use self::{attached::Attached, holds::Holds, tracked::Tracked};
 use crate::{
-    admin::{self, Admin},
+    access::Access,
+    admin::{self, Admin, OfAgent},
     bpf::{self, load::Maps},
     config::{Config, HEARTBEAT_EVERY},
     pods::{self, PodEvent},
@@ -70,7 +71,7 @@ use crate::{
     reports::Reporter,
     routes::{
         Meant, RouteSource,
-        cluster::{Access, Cluster, Hearing},
+        cluster::{Cluster, Hearing},
     },
     state,
     wire::Wire,
@@ -202,8 +203,8 @@ async fn work(options: Options) -> anyhow::Result<()> {
     let hearing = Arc::new(Hearing::default());
     if let Some(address) = options.listen {
         let of_cluster = matches!(options.routes, RoutesFrom::Cluster { .. }).then(|| Arc::clone(&hearing));
-        let admin = Admin { readiness: readiness.clone(), pin_dir: options.pin_dir.clone(), hearing: of_cluster };
-        admin::start(address, admin).with_context(|| format!("cannot listen on {address} (--listen)"))?;
+        let agent = OfAgent { readiness: readiness.clone(), pin_dir: options.pin_dir.clone(), hearing: of_cluster };
+        admin::start(address, Admin::Agent(agent)).with_context(|| format!("cannot listen on {address} (--listen)"))?;
     }
     routing::clear_filter(&maps).context("cannot clear map filter")?;
     let mut programmed = routing::adopt(&maps);
@@ -212,7 +213,7 @@ async fn work(options: Options) -> anyhow::Result<()> {
     let source = match &options.routes {
         RoutesFrom::File(path) => RouteSource::File(path.clone()),
         RoutesFrom::Cluster { access, controller } => {
-            let client = access.client().await?;
+            let client = access.client().await.context("routes come from a file (--routes) or a cluster")?;
             reporter = controller.clone().map(|Controller { namespace, token }| Reporter {
                 client: client.clone(),
                 namespace,

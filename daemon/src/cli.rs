@@ -24,9 +24,9 @@ pub use self::{
 };
 use crate::{
     config::{
-        DEFAULT_CONTROLLER_TOKEN, DEFAULT_LOG_LEVEL, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG,
-        ENV_CONTROLLER_NAMESPACE, ENV_CONTROLLER_TOKEN, ENV_LISTEN, ENV_LOG_FORMAT, ENV_LOG_LEVEL,
-        ENV_NETNS_DIR, ENV_PIN_DIR, ENV_ROUTES,
+        DEFAULT_CONTROLLER_TOKEN, DEFAULT_LOG_LEVEL, DEFAULT_NAMESPACE, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG,
+        ENV_CONTROLLER_NAMESPACE, ENV_CONTROLLER_TOKEN, ENV_LISTEN, ENV_LOG_FORMAT, ENV_LOG_LEVEL, ENV_NETNS_DIR,
+        ENV_PIN_DIR, ENV_POD_NAME, ENV_POD_NAMESPACE, ENV_ROUTES,
     },
     sandboxes::Failure,
     state::{self, Pins, Snapshot, StateError},
@@ -66,6 +66,8 @@ pub enum Command {
     Sandboxes(SandboxCommand),
     /// Attach to the pods of this node and steer their requests.
     Agent(AgentArgs),
+    /// Make the forks that a cluster's Sandboxes ask for, and remove them again.
+    Controller(ControllerArgs),
     /// Show which key leads where, at which service.
     Routes(ShowArgs),
     /// Show connections, and who serves each.
@@ -135,6 +137,37 @@ pub struct AgentArgs {
     /// Settings: carriers, limits, time-outs.
     #[arg(long, value_name = "FILE", env = ENV_CONFIG)]
     pub config: Option<PathBuf>,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `sidetrack controller`.
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    /// The cluster. Without it: KUBECONFIG, the pod's own ServiceAccount, or ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig; without it the current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The namespace that it runs in: its Lease is there, and nothing is forked.
+    #[arg(long, value_name = "NAME", env = ENV_POD_NAMESPACE, default_value = DEFAULT_NAMESPACE)]
+    pub namespace: String,
+    /// Its name among several; without it the host's.
+    #[arg(long, value_name = "NAME", env = ENV_POD_NAME)]
+    pub identity: Option<String>,
+    /// Serve /livez, /readyz and /metrics here, as in "[::]:15021"; without it nothing is served.
+    #[arg(long, value_name = "ADDRESS", env = ENV_LISTEN)]
+    pub listen: Option<SocketAddr>,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Logs.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
     /// How log lines look.
     #[arg(long, value_enum, env = ENV_LOG_FORMAT, default_value_t)]
     pub log_format: LogFormat,

@@ -29,7 +29,13 @@ pub const ENV_CONFIG: &str = "SIDETRACK_CONFIG";
 pub const ENV_LOG_FORMAT: &str = "SIDETRACK_LOG_FORMAT";
 /// A level, or filters by target as in `info,sidetrack::cold=debug`, `--log-level`.
 pub const ENV_LOG_LEVEL: &str = "SIDETRACK_LOG_LEVEL";
+/// The pod's own namespace, as the downward API gives it: `--namespace`.
+pub const ENV_POD_NAMESPACE: &str = "POD_NAMESPACE";
+/// The pod's own name, as the downward API gives it: `--identity`.
+pub const ENV_POD_NAME: &str = "POD_NAME";
 
+/// Where the deployment puts everything.
+pub const DEFAULT_NAMESPACE: &str = "sidetrack-system";
 /// Where `ip netns` and most CNIs mount namespaces by name.
 pub const DEFAULT_NETNS_DIR: &str = "/run/netns";
 /// Pins outlive the agent, so they lie where every bpffs is mounted by default, in a directory of their own.
@@ -131,5 +137,7 @@ pub const ENDPOINT_GRACE_RANGE: std::ops::RangeInclusive<Duration> = Duration::f
 pub const DRAIN_TIMEOUT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Sensible times to go on without the cluster's API server: while it is silent, a watch is heard every minute or so.
 pub const MAX_STALE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(3)..=Duration::from_hours(24);
+/// Sensible lives of a Sandbox's forks; what a Sandbox itself may ask for is the same.
+pub const TTL_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(8_760);
 /// Sensible times to keep a parked leg.
 pub const PARKED_IDLE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);

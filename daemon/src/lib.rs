@@ -1,11 +1,13 @@
 //! The agent of Sidetrack and its command line.
 
+pub mod access;
 mod admin;
 pub mod agent;
 pub mod bpf;
 pub mod cli;
 pub mod cold;
 pub mod config;
+pub mod controller;
 pub mod document;
 pub mod names;
 mod netlink;

@@ -7,11 +7,12 @@ use std::{
 
 use anyhow::Context;
 use sidetrack::{
+    access::Access,
     agent::{self, Controller, Options, RoutesFrom},
     bpf,
-    cli::{self, AgentArgs, Command, PurgeArgs, SandboxCommand},
+    cli::{self, AgentArgs, Command, ControllerArgs, PurgeArgs, SandboxCommand},
     config::{self, Config},
-    routes::cluster::Access,
+    controller,
     sandboxes::Failure,
     telemetry,
 };
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     let done = match cli::parse().command {
         Command::Sandboxes(command) => sandboxes(&command),
         Command::Agent(args) => agent(&args),
+        Command::Controller(args) => controller(args),
         Command::Purge(args) => purge(&args),
         Command::Routes(args) => cli::routes(&args).map_err(Into::into).and_then(|text| show(&text)),
         Command::Flows(args) => cli::flows(&args).map_err(Into::into).and_then(|text| show(&text)),
@@ -58,7 +60,7 @@ fn sandboxes(command: &SandboxCommand) -> anyhow::Result<()> {
 }
 
 fn agent(args: &AgentArgs) -> anyhow::Result<()> {
-    telemetry::init(args.log_format, &args.log_level)?;
+    telemetry::init(args.log.log_format, &args.log.log_level)?;
     let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), config::load)?;
     agent::run(Options {
         routes: match &args.routes {
@@ -75,6 +77,17 @@ fn agent(args: &AgentArgs) -> anyhow::Result<()> {
         netns_dirs: args.netns.netns_dirs.clone(),
         pin_dir: args.pins.pin_dir.clone(),
         config,
+    })
+}
+
+fn controller(args: ControllerArgs) -> anyhow::Result<()> {
+    telemetry::init(args.log.log_format, &args.log.log_level)?;
+    let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    controller::run(controller::Options {
+        access: Access { kubeconfig: args.kubeconfig, context: args.context },
+        listen: args.listen,
+        namespace: args.namespace,
+        identity: args.identity.map_or_else(host, Ok).context("cannot read the host's name: say --identity")?,
     })
 }
 

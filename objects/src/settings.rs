@@ -57,6 +57,16 @@ pub struct SidetrackConfigSpec {
     #[schemars(length(min = 2, max = 24), regex(pattern = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('3s') && duration(self) <= duration('24h')").message("expected a time of 3s to 24h"))]
     pub max_stale: Option<String>,
+    /// How long the forks of a Sandbox live that does not say so. Default: 24h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 24), regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('8760h')").message("expected a time of 1m to 8760h"))]
+    pub default_ttl: Option<String>,
+    /// How long the forks of a Sandbox live at most, whatever it says. Default: 8760h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 24), regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('8760h')").message("expected a time of 1m to 8760h"))]
+    pub max_ttl: Option<String>,
 }
 
 /// How much of a node's memory may be used.

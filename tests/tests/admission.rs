@@ -328,6 +328,9 @@ fn the_cluster_takes_the_settings_that_an_agent_takes_as_a_file() -> Result<()> 
         (json!({"drainTimeout": "5"}), false),
         (json!({"maxStale": "2999ms"}), false),
         (json!({"maxStale": "25h"}), false),
+        (json!({"defaultTtl": "1m", "maxTtl": "8760h"}), true),
+        (json!({"defaultTtl": "59s"}), false),
+        (json!({"maxTtl": "8761h"}), false),
         (json!({"speed": "fast"}), false),
     ] {
         let text = object("default", &spec);

@@ -69,7 +69,9 @@ fn is_path(word: &str) -> bool {
         path.extension().is_some_and(|it| it == "rs") && !stem.chars().any(char::is_lowercase)
     };
     let names_many = word.contains(['*', '<', ' ', '{']) || placeholder(Path::new(word));
-    let ours = ["acknowledge", ".ci", "daemon", "deploy", "docs", "ebpf", "objects", "resolve", "splice", "tests", "xtask"];
+    let ours = [
+        "acknowledge", ".ci", "controller", "daemon", "deploy", "docs", "ebpf", "objects", "resolve", "splice", "tests", "xtask",
+    ];
     ours.contains(&first) && (!rest.is_empty() || word.ends_with('/')) && !names_many
 }
 

@@ -3,14 +3,34 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
+    path::PathBuf,
+    sync::Arc,
 };
 
 use sidetrack_splice::abi::{ABI, reason::Reason};
 
-use super::Admin;
-use crate::state::{Pins, StateError, status};
+use crate::{
+    readiness::Readiness,
+    routes::cluster::Hearing,
+    state::{Pins, StateError, status},
+};
 
-pub(super) fn text(admin: &Admin) -> Result<String, StateError> {
+/// What an agent's answers come from.
+#[derive(Debug)]
+pub(crate) struct OfAgent {
+    pub(crate) readiness: Readiness,
+    pub(crate) pin_dir: PathBuf,
+    /// How the cluster is heard, where routes come from one.
+    pub(crate) hearing: Option<Arc<Hearing>>,
+}
+
+impl OfAgent {
+    pub(super) fn metrics(&self) -> Result<String, StateError> {
+        text(self)
+    }
+}
+
+fn text(admin: &OfAgent) -> Result<String, StateError> {
     let pins = Pins::open(&admin.pin_dir)?;
     let counts = status::counts(&pins)?;
     let maps = status::room(&pins)?;
@@ -46,28 +66,29 @@ pub(super) fn text(admin: &Admin) -> Result<String, StateError> {
     Ok(page.text)
 }
 
+/// A page, line by line.
 #[derive(Default)]
-struct Page {
-    text: String,
+pub(super) struct Page {
+    pub(super) text: String,
 }
 
 impl Page {
-    fn line(&mut self, line: fmt::Arguments<'_>) {
+    pub(super) fn line(&mut self, line: fmt::Arguments<'_>) {
         // A string takes all that is written to it.
         _ = writeln!(self.text, "{line}");
     }
 
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}"));
         self.line(format_args!("# TYPE {name} {kind}"));
     }
 
-    fn value(&mut self, name: &str, help: &str, value: u64) {
+    pub(super) fn value(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "gauge", help);
         self.line(format_args!("{name} {value}"));
     }
 
-    fn samples<'a>(&mut self, name: &str, label: &str, samples: impl IntoIterator<Item = (&'a str, u64)>) {
+    pub(super) fn samples<'a>(&mut self, name: &str, label: &str, samples: impl IntoIterator<Item = (&'a str, u64)>) {
         for (of, value) in samples {
             self.line(format_args!("{name}{{{label}=\"{of}\"}} {value}"));
         }

@@ -18,7 +18,7 @@ pub use self::{
 };
 use super::{EXIT_FAILED, EXIT_NOTHING, EXIT_REFUSED, EXIT_TIMEOUT, EXIT_USAGE};
 use crate::{
-    routes::cluster::Access,
+    access::Access,
     sandboxes::{Failure, condition::Aim},
 };
 

@@ -9,7 +9,7 @@ use sidetrack_splice::carrier;
 
 use super::{
     CONNECTIONS_RANGE, Config, DIAL_TIMEOUT_RANGE, DRAIN_TIMEOUT_RANGE, ENDPOINT_GRACE_RANGE, HELD_RANGE,
-    MAX_STALE_RANGE, PARKED_IDLE_RANGE, RING_RANGE, SWITCH_TIMEOUT_RANGE,
+    MAX_STALE_RANGE, PARKED_IDLE_RANGE, RING_RANGE, SWITCH_TIMEOUT_RANGE, TTL_RANGE,
 };
 use crate::document::{self, DocumentError, Mistake};
 
@@ -40,6 +40,9 @@ struct RawSpec {
     endpoint_grace: Option<Spanned<String>>,
     drain_timeout: Option<Spanned<String>>,
     max_stale: Option<Spanned<String>>,
+    // The controller's: read as strictly, and of no use to an agent.
+    default_ttl: Option<Spanned<String>>,
+    max_ttl: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +83,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
             set(&mut config.held_bytes, value, field, Ok(value.value), HELD_RANGE, &mut mistakes);
         }
     }
+    let (mut default_ttl, mut max_ttl) = (Duration::ZERO, Duration::ZERO);
     for (field, given, place, range) in [
         ("spec.dialTimeout", &spec.dial_timeout, &mut config.dial_timeout, DIAL_TIMEOUT_RANGE),
         ("spec.switchTimeout", &spec.switch_timeout, &mut config.switch_timeout, SWITCH_TIMEOUT_RANGE),
@@ -87,6 +91,8 @@ pub fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
         ("spec.endpointGrace", &spec.endpoint_grace, &mut config.endpoint_grace, ENDPOINT_GRACE_RANGE),
         ("spec.drainTimeout", &spec.drain_timeout, &mut config.drain_timeout, DRAIN_TIMEOUT_RANGE),
         ("spec.maxStale", &spec.max_stale, &mut config.max_stale, MAX_STALE_RANGE),
+        ("spec.defaultTtl", &spec.default_ttl, &mut default_ttl, TTL_RANGE),
+        ("spec.maxTtl", &spec.max_ttl, &mut max_ttl, TTL_RANGE),
     ] {
         if let Some(given) = given {
             let read = parse_duration(&given.value).map(Shown).map_err(|error| error.to_string());
@@ -229,7 +235,7 @@ mod tests {
             Err(vec![
                 concat!(
                     "3:8: spec.carrier: unknown field `carrier`, expected one of ",
-                    "carriers, limits, dialTimeout, switchTimeout, parkedIdle, endpointGrace, drainTimeout, maxStale"
+                    "carriers, limits, dialTimeout, switchTimeout, parkedIdle, endpointGrace, drainTimeout, maxStale, defaultTtl, maxTtl"
                 )
                 .into()
             ])

@@ -1,11 +1,9 @@
 //! Routes from a cluster: what its API server says of Sandboxes, Services, endpoints and pods, and what that means.
 //!
-//! - [`Access`] says how the API server is reached, `client` connects.
 //! - `watch` is one watch: a list, and what changes from then on, for ever.
 //! - `watches` are all that are at work: which objects count depends on what the Sandboxes say.
 //! - `Follower` keeps the stores, and gives out what they mean. It alone changes them.
 
-mod client;
 mod hearing;
 mod watch;
 mod watches;
@@ -27,10 +25,7 @@ use self::{watch::Told, watches::Watches};
 use super::{Meant, Routes};
 use crate::readiness::Readiness;
 
-pub use self::{
-    client::{Access, AccessError},
-    hearing::Hearing,
-};
+pub use self::hearing::Hearing;
 
 /// How long it is waited for more changes, so that those of one moment are resolved once.
 const QUIET: Duration = Duration::from_millis(5);

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, io, path::PathBuf, time::Duration};
 
 use kube::core::{Status, response::StatusCause};
 
-use crate::routes::cluster::AccessError;
+use crate::access::AccessError;
 
 /// What was asked of the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! How the API server is reached.
+//! How the API server of a cluster is reached.
 
 use std::{env, path::PathBuf};
 
@@ -22,8 +22,7 @@ pub struct Access {
 pub enum AccessError {
     /// Nothing says where it is.
     #[error(
-        "nothing says where routes come from: name a file (--routes), or a cluster by --kubeconfig or KUBECONFIG, or run as a \
-         pod with a ServiceAccount ({0})"
+        "nothing says where the cluster is: name one by --kubeconfig or KUBECONFIG, or run as a pod with a ServiceAccount ({0})"
     )]
     Nothing(KubeconfigError),
     /// The kubeconfig cannot be used.

@@ -1,0 +1,90 @@
+//! Sidetrack's controller: makes the forks that Sandboxes ask for, says what became of them, and removes them again.
+//!
+//! It is not in the way of any route: agents see the objects themselves, and with no controller at work routes follow
+//! endpoints all the same.
+//!
+//! - [`fork`]: what a fork is made of. Pure.
+//! - [`status`]: what is said of a Sandbox. Pure; so is [`life`], how long it lives.
+//! - `spaces` keeps what is known of namespaces, `world` what it means together.
+//! - `reconcile` is one pass over a Sandbox.
+//! - `lease`: of several controllers one works.
+
+#![forbid(unsafe_code)]
+
+pub mod fork;
+mod health;
+mod lease;
+pub mod life;
+pub mod names;
+mod reconcile;
+mod spaces;
+pub mod status;
+mod work;
+mod world;
+
+use std::time::Duration;
+
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use self::lease::Lease;
+pub use self::{
+    health::{Counts, Health},
+    lease::NAME as LEASE,
+};
+
+/// How long agents have to take the routes of a Sandbox out, from its end on, before its pods go: they see the end when the
+/// controller does, and resolve what they hear in some milliseconds.
+pub const UNROUTE: Duration = Duration::from_secs(2);
+/// How long passes that are under way may take at the end.
+const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// What a controller is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The namespace that it runs in: of its Lease, and one in which nothing is forked.
+    pub namespace: String,
+    /// Its name among several: a pod's.
+    pub identity: String,
+    /// How long agents have to take routes out before pods go.
+    pub unroute: Duration,
+}
+
+/// Whether nothing is forked in a namespace, whatever the controller's rights are: the cluster's own, and the controller's.
+#[must_use]
+pub fn excluded(namespace: &str, own: &str) -> bool {
+    namespace.starts_with("kube-") || namespace == own
+}
+
+/// Works whenever it leads, until it is told to stop.
+pub async fn run(client: Client, settings: Settings, health: Health, stop: CancellationToken) {
+    let mut lease = Lease::new(client.clone(), &settings.namespace, settings.identity.clone());
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = lease.acquire(|| health.done(health::LEASE)) => {}
+        }
+        health.lead(true);
+        let end = stop.child_token();
+        let mut work = Box::pin(work::work(client.clone(), settings.clone(), health.clone(), end.clone()));
+        tokio::select! {
+            () = &mut work => {}
+            // Whoever has the Lease works: nothing is ended in peace here.
+            () = lease.keep() => {}
+            () = stop.cancelled() => {
+                // Others have nothing to wait for once this one has ended what it has begun.
+                if tokio::time::timeout(SHUTDOWN, &mut work).await.is_err() {
+                    info!("passes under way were given up");
+                }
+            }
+        }
+        drop(work);
+        end.cancel();
+        health.lead(false);
+        if stop.is_cancelled() {
+            lease.release().await;
+            return;
+        }
+    }
+}
