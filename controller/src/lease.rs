@@ -3,7 +3,7 @@
 //! The rules are those of Kubernetes' own components. A clock is compared with itself alone: somebody's Lease has run out
 //! when it has not changed for its time *since it was last seen to change*.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 /// The Lease's name.
-pub const NAME: &str = "sidetrack-controller";
+pub const NAME: &str = sidetrack_acknowledge::meeting::LEASE;
 /// So long others wait for one that is not heard of.
 const TIME: Duration = Duration::from_secs(15);
 /// One that could not renew its Lease for so long stops: well before others begin.
@@ -27,13 +27,20 @@ const EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Lease {
     api: Api<Object>,
     identity: String,
+    /// What its holder says of itself there.
+    annotations: BTreeMap<String, String>,
     /// What was seen last, and when it was seen to change.
     seen: Option<(Object, Instant)>,
 }
 
 impl Lease {
-    pub(crate) fn new(client: Client, namespace: &str, identity: String) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, seen: None }
+    pub(crate) fn new(
+        client: Client,
+        namespace: &str,
+        identity: String,
+        annotations: BTreeMap<String, String>,
+    ) -> Self {
+        Self { api: Api::namespaced(client, namespace), identity, annotations, seen: None }
     }
 
     /// Waits until it is ours. `heard` is called once it is known whose it is.
@@ -112,7 +119,8 @@ impl Lease {
 
     /// Writes it with our name; whether nobody else was quicker.
     async fn write(&mut self, old: Option<Object>) -> kube::Result<bool> {
-        let new = ours(old.as_ref(), &self.identity, Timestamp::now());
+        let mut new = ours(old.as_ref(), &self.identity, Timestamp::now());
+        new.metadata.annotations.get_or_insert_default().extend(self.annotations.clone());
         let written = match old {
             Some(_) => self.api.replace(NAME, &PostParams::default(), &new).await,
             None => self.api.create(&PostParams::default(), &new).await,

@@ -7,6 +7,7 @@
 //! - [`status`]: what is said of a Sandbox. Pure; so is [`life`], how long it lives.
 //! - `spaces` keeps what is known of namespaces, `world` what it means together.
 //! - `reconcile` is one pass over a Sandbox.
+//! - [`reports`]: what the agents say is in force; `routed` says it of each Sandbox.
 //! - `lease`: of several controllers one works.
 
 #![forbid(unsafe_code)]
@@ -17,14 +18,17 @@ mod lease;
 pub mod life;
 pub mod names;
 mod reconcile;
+pub mod reports;
+mod routed;
 mod spaces;
 pub mod status;
 mod work;
 mod world;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::Client;
+use sidetrack_acknowledge::meeting::{ANNOTATION_ADDRESS, ANNOTATION_CERTIFICATE};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -32,7 +36,9 @@ use self::lease::Lease;
 pub use self::{
     health::{Counts, Health},
     lease::NAME as LEASE,
+    reports::Listener,
 };
+use self::reports::{Agents, Reports};
 
 /// How long agents have to take the routes of a Sandbox out, from its end on, before its pods go: they see the end when the
 /// controller does, and resolve what they hear in some milliseconds.
@@ -49,6 +55,16 @@ pub struct Settings {
     pub identity: String,
     /// How long agents have to take routes out before pods go.
     pub unroute: Duration,
+    /// The ServiceAccount of the agents, in the same namespace.
+    pub agents: String,
+}
+
+/// Where agents are heard.
+pub struct Hearing {
+    /// Whoever listens.
+    pub listener: Listener,
+    /// The address by which agents reach it.
+    pub address: SocketAddr,
 }
 
 /// Whether nothing is forked in a namespace, whatever the controller's rights are: the cluster's own, and the controller's.
@@ -57,9 +73,24 @@ pub fn excluded(namespace: &str, own: &str) -> bool {
     namespace.starts_with("kube-") || namespace == own
 }
 
-/// Works whenever it leads, until it is told to stop.
-pub async fn run(client: Client, settings: Settings, health: Health, stop: CancellationToken) {
-    let mut lease = Lease::new(client.clone(), &settings.namespace, settings.identity.clone());
+/// Works whenever it leads, until it is told to stop. Without `hearing`, nothing is said of what is in force.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    hearing: Option<Hearing>,
+    health: Health,
+    stop: CancellationToken,
+) {
+    let said = hearing.as_ref().map(|Hearing { listener, address }| {
+        BTreeMap::from([
+            (ANNOTATION_ADDRESS.to_owned(), address.to_string()),
+            (ANNOTATION_CERTIFICATE.to_owned(), listener.certificate().to_owned()),
+        ])
+    });
+    let mut lease =
+        Lease::new(client.clone(), &settings.namespace, settings.identity.clone(), said.unwrap_or_default());
+    let user = format!("system:serviceaccount:{}:{}", settings.namespace, settings.agents);
+    let agents = Agents { client: client.clone(), user };
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -67,9 +98,18 @@ pub async fn run(client: Client, settings: Settings, health: Health, stop: Cance
         }
         health.lead(true);
         let end = stop.child_token();
-        let mut work = Box::pin(work::work(client.clone(), settings.clone(), health.clone(), end.clone()));
+        let reports = hearing.is_some().then(|| Arc::new(Reports::default()));
+        let mut work =
+            Box::pin(work::work(client.clone(), settings.clone(), reports.clone(), health.clone(), end.clone()));
+        let hears = async {
+            match (&hearing, reports) {
+                (Some(hearing), Some(reports)) => hearing.listener.serve(agents.clone(), reports).await,
+                _ => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = &mut work => {}
+            () = hears => {}
             // Whoever has the Lease works: nothing is ended in peace here.
             () = lease.keep() => {}
             () = stop.cancelled() => {

@@ -28,6 +28,8 @@ use crate::{
     health::{self, Health},
     names::MANAGER,
     reconcile::{Context, Memory, again, reconcile},
+    reports::Reports,
+    routed::Routed,
     spaces::{Spaces, Touched},
     world::{Held, Watcher, World},
 };
@@ -38,7 +40,13 @@ const PASSES: u16 = 8;
 const SETTINGS: Duration = Duration::from_secs(5);
 
 /// Works until it is told to stop; then what is under way is ended.
-pub(crate) async fn work(client: Client, settings: Settings, health: Health, stop: CancellationToken) {
+pub(crate) async fn work(
+    client: Client,
+    settings: Settings,
+    reports: Option<Arc<Reports>>,
+    health: Health,
+    stop: CancellationToken,
+) {
     health.waits(health::SANDBOXES);
     let (tell, hear) = mpsc::unbounded_channel();
     let (again_sender, again_receiver) = mpsc::unbounded_channel();
@@ -74,6 +82,10 @@ pub(crate) async fn work(client: Client, settings: Settings, health: Health, sto
         own: settings.namespace.clone(),
         again: again_sender,
     };
+    let routed = reports.map(|reports| {
+        let routed = Routed::new(client.clone(), sandboxes.clone(), Arc::clone(&world), reports);
+        AbortOnDropHandle::new(tokio::spawn(routed.run()))
+    });
     let reporter = Reporter { controller: MANAGER.to_owned(), instance: Some(settings.identity.clone()) };
     let settings_store = configs.clone();
     let context = Context {
@@ -114,6 +126,7 @@ pub(crate) async fn work(client: Client, settings: Settings, health: Health, sto
         () = passes => {}
         () = known => {}
     }
+    drop(routed);
     health.done(health::SANDBOXES);
 }
 

@@ -11,7 +11,9 @@ mod routes;
 pub mod sandboxes;
 mod status;
 
-use std::{net::SocketAddr, path::PathBuf, sync::LazyLock};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf, sync::LazyLock};
 
 use clap::{Args, Parser, Subcommand};
 use sidetrack_splice::abi::ABI;
@@ -26,7 +28,7 @@ use crate::{
     config::{
         DEFAULT_CONTROLLER_TOKEN, DEFAULT_LOG_LEVEL, DEFAULT_NAMESPACE, DEFAULT_NETNS_DIR, DEFAULT_PIN_DIR, ENV_CONFIG,
         ENV_CONTROLLER_NAMESPACE, ENV_CONTROLLER_TOKEN, ENV_LISTEN, ENV_LOG_FORMAT, ENV_LOG_LEVEL, ENV_NETNS_DIR,
-        ENV_PIN_DIR, ENV_POD_NAME, ENV_POD_NAMESPACE, ENV_ROUTES,
+        ENV_PIN_DIR, ENV_POD_IP, ENV_POD_NAME, ENV_POD_NAMESPACE, ENV_REPORTS, ENV_ROUTES,
     },
     sandboxes::Failure,
     state::{self, Pins, Snapshot, StateError},
@@ -160,6 +162,15 @@ pub struct ControllerArgs {
     /// Serve /livez, /readyz and /metrics here, as in "[::]:15021"; without it nothing is served.
     #[arg(long, value_name = "ADDRESS", env = ENV_LISTEN)]
     pub listen: Option<SocketAddr>,
+    /// Hear here what agents say is in force, as in "[::]:15443"; without it condition Routed is not written.
+    #[arg(long, value_name = "ADDRESS", env = ENV_REPORTS)]
+    pub reports: Option<SocketAddr>,
+    /// The address by which agents reach it, where --reports is all addresses.
+    #[arg(long, value_name = "IP", env = ENV_POD_IP)]
+    pub address: Option<IpAddr>,
+    /// ServiceAccount of the agents, in the same namespace.
+    #[arg(long, value_name = "NAME", default_value = "sidetrack-agent")]
+    pub agents: String,
     /// Logs.
     #[command(flatten)]
     pub log: LogArgs,

@@ -15,6 +15,10 @@ pub use self::file::{KIND, load, parse};
 pub const ENV_ROUTES: &str = "SIDETRACK_ROUTES";
 /// Where health and metrics are served, `--listen`.
 pub const ENV_LISTEN: &str = "SIDETRACK_LISTEN";
+/// Where a controller hears agents, `--reports`.
+pub const ENV_REPORTS: &str = "SIDETRACK_REPORTS";
+/// A pod's address, of the downward API.
+pub const ENV_POD_IP: &str = "POD_IP";
 /// Namespace of the controller, `--controller-namespace`.
 pub const ENV_CONTROLLER_NAMESPACE: &str = "SIDETRACK_CONTROLLER_NAMESPACE";
 /// The agent's token for the controller, `--controller-token`.

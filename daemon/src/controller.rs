@@ -1,9 +1,9 @@
 //! `sidetrack controller`: connects to the cluster, serves health and metrics, and works until it is told to stop.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
-use sidetrack_controller::{Health, Settings, UNROUTE};
+use sidetrack_controller::{Health, Hearing, Listener, Settings, UNROUTE};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -24,6 +24,10 @@ pub struct Options {
     pub namespace: String,
     /// Its name among several.
     pub identity: String,
+    /// Where agents are heard, and by which address they reach it where that listens on all.
+    pub reports: Option<(SocketAddr, Option<IpAddr>)>,
+    /// The ServiceAccount of the agents, in the same namespace.
+    pub agents: String,
 }
 
 /// Works until it is told to stop.
@@ -39,11 +43,23 @@ async fn work(options: Options) -> anyhow::Result<()> {
         let admin = Admin::Controller(OfController(health.clone()));
         admin::start(address, admin).with_context(|| format!("cannot serve health and metrics at {address}"))?;
     }
-    let Options { namespace, identity, .. } = options;
+    let Options { namespace, identity, reports, agents, .. } = options;
+    let hearing = match reports {
+        None => None,
+        Some((listen, reached)) => {
+            let listener = Listener::bind(listen).await?;
+            let mut address = listener.address().context("where agents are heard")?;
+            if address.ip().is_unspecified() {
+                let reached = reached.context("agents are heard on all addresses: say by which they are reached (POD_IP)")?;
+                address.set_ip(reached);
+            }
+            Some(Hearing { listener, address })
+        }
+    };
     info!(version = env!("CARGO_PKG_VERSION"), namespace, identity, "controller");
-    let settings = Settings { namespace, identity, unroute: UNROUTE };
+    let settings = Settings { namespace, identity, unroute: UNROUTE, agents };
     let stop = CancellationToken::new();
-    let mut works = Box::pin(sidetrack_controller::run(client, settings, health, stop.clone()));
+    let mut works = Box::pin(sidetrack_controller::run(client, settings, hearing, health, stop.clone()));
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         () = &mut works => return Ok(()),

@@ -88,6 +88,8 @@ fn controller(args: ControllerArgs) -> anyhow::Result<()> {
         listen: args.listen,
         namespace: args.namespace,
         identity: args.identity.map_or_else(host, Ok).context("cannot read the host's name: say --identity")?,
+        reports: args.reports.map(|reports| (reports, args.address)),
+        agents: args.agents,
     })
 }
 
