@@ -186,8 +186,11 @@ async fn hear(node: &str, mut lines: Lines, reports: &Reports) -> &'static str {
             Err(_) => return "it says nothing",
         };
         match Line::read(&line) {
-            Ok(line) if reports.hear(&open.stream, line) => {}
-            Ok(_) => return "another of its node has taken its place",
+            Ok(line) => {
+                if !reports.hear(&open.stream, line) {
+                    return "another of its node has taken its place";
+                }
+            }
             // A later version may say more than is understood here.
             Err(error) => debug!(node, "{error}"),
         }
