@@ -7,6 +7,7 @@ use serde_json::Value;
 use sidetrack_tests::{
     ApiServer,
     gate::{self, Need},
+    kube::Kubectl,
     wait_for,
 };
 
@@ -14,13 +15,18 @@ const NEEDS: &[Need] = &[Need::Lab, Need::Kubernetes];
 /// All that the agent may do beside what anybody may.
 const CAPABILITIES: [&str; 5] = ["BPF", "NET_ADMIN", "NET_RAW", "PERFMON", "SYS_ADMIN"];
 
+/// kubectl in the namespace of all that is in one.
+fn system(server: &ApiServer) -> Kubectl<'_> {
+    server.admin().in_namespace("sidetrack-system")
+}
+
 /// The objects that a directory below `deploy/` renders to.
 fn render(server: &ApiServer, directory: &str) -> Result<Vec<Value>> {
     let path = xtask::root().join("deploy").join(directory);
     let text = server.kubectl(&["kustomize", path.to_str().context("the project's path is no UTF-8")?])?;
     // kubectl reads YAML and writes JSON, without asking anybody.
     let words = ["create", "--dry-run=client", "--validate=false", "--output=json", "--filename=-"];
-    let said = server.admin().feed(&words, &text)?;
+    let said = system(server).feed(&words, &text)?;
     let objects = serde_json::Deserializer::from_str(&said).into_iter::<Value>();
     let mut all = Vec::new();
     for object in objects {
@@ -54,14 +60,14 @@ fn server() -> Result<Option<&'static ApiServer>> {
     }
     let server = ApiServer::shared()?;
     let namespace = xtask::root().join("deploy/kustomize/base/system/namespace.yaml");
-    server.admin().apply(&std::fs::read_to_string(namespace)?)?;
+    system(server).apply(&std::fs::read_to_string(namespace)?)?;
     Ok(Some(server))
 }
 
 fn taken(server: &ApiServer, directory: &str) -> Result<Vec<Value>> {
     let path = xtask::root().join("deploy").join(directory);
     let text = server.kubectl(&["kustomize", &path.to_string_lossy()])?;
-    server.admin().feed(&["apply", "--dry-run=server", "--filename=-"], &text)?;
+    system(server).feed(&["apply", "--dry-run=server", "--filename=-"], &text)?;
     render(server, directory)
 }
 
@@ -69,7 +75,9 @@ fn taken(server: &ApiServer, directory: &str) -> Result<Vec<Value>> {
 fn the_whole_of_it_is_taken_by_the_api_server() -> Result<()> {
     let Some(server) = server()? else { return Ok(()) };
     let objects = taken(server, "kustomize")?;
-    ensure!(names(&objects, "CustomResourceDefinition") == ["sandboxes.sidetrack.dev", "sidetrackconfigs.sidetrack.dev"]);
+    ensure!(
+        names(&objects, "CustomResourceDefinition") == ["sandboxes.sidetrack.dev", "sidetrackconfigs.sidetrack.dev"]
+    );
     ensure!(names(&objects, "ValidatingAdmissionPolicy") == ["sandboxes.sidetrack.dev"]);
     find(&objects, "Deployment", "sidetrack-controller")?;
     let forks = find(&objects, "PriorityClass", "sidetrack-forks")?;
@@ -108,7 +116,8 @@ fn the_agent_has_five_capabilities_and_nothing_of_its_node_but_two_directories()
     let rights = &containers[0]["securityContext"];
     ensure!(rights["privileged"].is_null() && rights["allowPrivilegeEscalation"] == false, "{rights:#}");
     ensure!(rights["readOnlyRootFilesystem"] == true, "{rights:#}");
-    let mut added: Vec<_> = rights["capabilities"]["add"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut added: Vec<_> =
+        rights["capabilities"]["add"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     added.sort_unstable();
     ensure!(added == CAPABILITIES && rights["capabilities"]["drop"][0] == "ALL", "{rights:#}");
     let volumes = pod["volumes"].as_array().context("volumes")?;
@@ -155,9 +164,7 @@ fn the_controller_has_no_privilege_at_all() -> Result<()> {
 #[test]
 fn an_agents_account_may_read_what_routes_depend_on_and_nothing_else() -> Result<()> {
     let Some(server) = server()? else { return Ok(()) };
-    server.admin().apply(&std::fs::read_to_string(
-        xtask::root().join("deploy/kustomize/base/agent/access.yaml"),
-    )?)?;
+    system(server).apply(&std::fs::read_to_string(xtask::root().join("deploy/kustomize/base/agent/access.yaml"))?)?;
     let agent = server.as_user("system:serviceaccount:sidetrack-system:sidetrack-agent", &["system:serviceaccounts"]);
     let may = |verb: &str, what: &str| {
         let answer = agent.attempt(&["auth", "can-i", verb, what, "--all-namespaces"], "")?;
@@ -183,7 +190,10 @@ fn an_agents_account_may_read_what_routes_depend_on_and_nothing_else() -> Result
 fn openshift_is_asked_for_what_the_agent_has_and_nothing_else() -> Result<()> {
     let component = xtask::root().join("deploy/kustomize/components/openshift");
     let text = std::fs::read_to_string(component.join("scc.yaml"))?;
-    ensure!(text.contains(&format!("allowedCapabilities: [{}]", ["BPF", "NET_ADMIN", "PERFMON", "NET_RAW", "SYS_ADMIN"].join(", "))));
+    ensure!(text.contains(&format!(
+        "allowedCapabilities: [{}]",
+        ["BPF", "NET_ADMIN", "PERFMON", "NET_RAW", "SYS_ADMIN"].join(", ")
+    )));
     for refused in ["PrivilegedContainer", "HostNetwork", "HostPID", "HostIPC", "HostPorts", "PrivilegeEscalation"] {
         ensure!(text.contains(&format!("allow{refused}: false\n")), "{refused}");
     }

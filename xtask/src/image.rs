@@ -158,7 +158,8 @@ impl Image {
         fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
         // Whoever reads it meanwhile has the old one, whole.
         let fresh = archive.with_extension("new");
-        fs::write(&fresh, tar).and_then(|()| fs::rename(&fresh, archive))
+        fs::write(&fresh, tar)
+            .and_then(|()| fs::rename(&fresh, archive))
             .with_context(|| format!("{} cannot be written", archive.display()))?;
         Ok(digest)
     }
@@ -194,7 +195,8 @@ impl Image {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
 
         let mut tar = tar::Builder::new(Vec::new());
-        let mut file = |path: &str, content: &[u8]| put(&mut tar, path, tar::EntryType::Regular, 0o644, self.made, content);
+        let mut file =
+            |path: &str, content: &[u8]| put(&mut tar, path, tar::EntryType::Regular, 0o644, self.made, content);
         file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         file("index.json", index.to_string().as_bytes())?;
         for (digest, content) in &blobs.0 {
@@ -288,9 +290,12 @@ mod tests {
         let config = json(&blob(&manifest["config"]));
         assert_eq!(config["created"], "1970-01-01T00:00:00Z");
         let mut paths = Vec::new();
-        for (layer, content) in manifest["layers"].as_array().expect("layers").iter().zip(
-            config["rootfs"]["diff_ids"].as_array().expect("digests"),
-        ) {
+        for (layer, content) in manifest["layers"]
+            .as_array()
+            .expect("layers")
+            .iter()
+            .zip(config["rootfs"]["diff_ids"].as_array().expect("digests"))
+        {
             let mut tar = Vec::new();
             std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&blob(layer)[..]), &mut tar).expect("gzip");
             assert_eq!(*content, digest(&tar));

@@ -63,7 +63,8 @@ fn until_told(work: impl FnOnce() -> Result<()>) -> Result<()> {
 }
 
 fn serve(name: &str, port: u16) -> Result<()> {
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).with_context(|| format!("cannot listen on {port}"))?;
+    let listener =
+        TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).with_context(|| format!("cannot listen on {port}"))?;
     let origin = Origin::serve(listener, name)?;
     thread::spawn(move || {
         loop {

@@ -195,7 +195,8 @@ impl Cluster {
         }
         let pod = kubectl.json(&["get", "pod", name])?;
         let node = pod["spec"]["nodeName"].as_str().context("a pod that is ready has a node")?;
-        let node = self.nodes.iter().find(|it| it.name() == node).with_context(|| format!("no node is called {node}"))?;
+        let node =
+            self.nodes.iter().find(|it| it.name() == node).with_context(|| format!("no node is called {node}"))?;
         let ips = pod["status"]["podIPs"].as_array().context("a pod that is ready has addresses")?;
         let ips = ips.iter().filter_map(|it| it["ip"].as_str()?.parse().ok()).collect::<Vec<IpAddr>>();
         let v4 = ips.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
@@ -203,16 +204,6 @@ impl Cluster {
         let v4 = v4.with_context(|| format!("pod {name} has no IPv4 address: {ips:?}"))?;
         let netns = node.namespace_of(v4).with_context(|| format!("pod {name} at {v4} on {}", node.name()))?;
         Ok(self.lab.adopt(name, netns, v4, v6.unwrap_or(Ipv6Addr::UNSPECIFIED)))
-    }
-
-    /// Renders a directory of kustomize and applies it.
-    ///
-    /// # Errors
-    /// When it cannot be rendered, or an object is refused.
-    pub fn kustomize(&self, directory: &Path) -> Result<()> {
-        let directory = directory.to_str().context("the project's path is no UTF-8")?;
-        let objects = self.server.kubectl(&["kustomize", directory])?;
-        self.server.admin().feed(&["apply", "--server-side", "--filename=-"], &objects).map(drop)
     }
 }
 

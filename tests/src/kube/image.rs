@@ -27,7 +27,9 @@ pub fn of_agent() -> PathBuf {
 /// When the program cannot be read, or asks for a library that is not there.
 pub(super) fn write_cast(program: &Path, archive: &Path) -> Result<()> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let mut layer = Layer::default().file("cast", 0o755, stripped(program, &archive.with_extension("program"))?).directory("tmp", 0o1777);
+    let mut layer = Layer::default()
+        .file("cast", 0o755, stripped(program, &archive.with_extension("program"))?)
+        .directory("tmp", 0o1777);
     for library in libraries(program)? {
         layer = layer.file(&library, 0o755, read(Path::new(&library))?);
     }

@@ -10,11 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use sidetrack_tests::{
-    gate,
-    kube::Cluster,
-    wait_for,
-};
+use sidetrack_tests::{gate, kube::Cluster, wait_for};
 
 use crate::world::NEEDS;
 
@@ -62,7 +58,11 @@ fn family(of: u32) -> Result<BTreeSet<Process>> {
 fn cgroups(name: &str) -> Result<Vec<String>> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root)?.flatten().map(|entry| entry.path()).chain([root.to_owned()]);
-    Ok(hierarchies.map(|top| top.join(name)).filter(|path| path.exists()).map(|path| path.display().to_string()).collect())
+    Ok(hierarchies
+        .map(|top| top.join(name))
+        .filter(|path| path.exists())
+        .map(|path| path.display().to_string())
+        .collect())
 }
 
 /// What is mounted for this process, and which namespaces have names.

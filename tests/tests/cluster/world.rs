@@ -230,9 +230,7 @@ fn application(name: &str, node: &str, other: &str) -> [Value; 4] {
 }
 
 fn sandbox(key: &str, services: &[&str]) -> Value {
-    let fork = |name: &&str| {
-        json!({"name": name, "workload": {"kind": "Deployment", "name": name}, "services": [name, format!("{name}-headless")]})
-    };
+    let fork = |name: &&str| json!({"name": name, "workload": {"kind": "Deployment", "name": name}, "services": [name, format!("{name}-headless")]});
     let forks = services.iter().map(fork).collect::<Vec<_>>();
     json!({"apiVersion": "sidetrack.dev/v1alpha1", "kind": "Sandbox", "metadata": {"name": "pr"},
         "spec": {"keys": [key], "forks": forks}})
@@ -241,7 +239,10 @@ fn sandbox(key: &str, services: &[&str]) -> Value {
 fn addresses(kube: &Kubectl<'_>, name: &str) -> Result<Service> {
     let service = kube.json(&["get", "service", name])?;
     let own = service["spec"]["clusterIPs"].as_array().context("a Service has addresses")?;
-    let own = own.iter().map(|ip| Ok(SocketAddr::new(ip.as_str().context("a text")?.parse()?, 80))).collect::<Result<Vec<_>>>()?;
+    let own = own
+        .iter()
+        .map(|ip| Ok(SocketAddr::new(ip.as_str().context("a text")?.parse()?, 80)))
+        .collect::<Result<Vec<_>>>()?;
     let pods = kube.json(&["get", "pods", &format!("--selector=app={name}")])?;
     let mut endpoints = Vec::new();
     for pod in pods["items"].as_array().into_iter().flatten() {

@@ -1,10 +1,6 @@
 //! `cargo xtask image`: the image of the one binary, without Docker.
 
-use std::{
-    env, fs,
-    path::PathBuf,
-    process::Command,
-};
+use std::{env, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::{
@@ -111,7 +107,11 @@ pub fn run(args: &Args) -> Result<PathBuf> {
     let digest = image.write(&archive)?;
     fs::write(archive.with_extension("cdx.json"), bill)?;
     let size = archive.metadata()?.len();
-    ensure!(size < LIMIT, "{} has {size} bytes, more than {LIMIT}: what has made the binary larger?", archive.display());
+    ensure!(
+        size < LIMIT,
+        "{} has {size} bytes, more than {LIMIT}: what has made the binary larger?",
+        archive.display()
+    );
     say(format_args!("{}: {} bytes, {digest}", image.names[0], size));
     Ok(archive)
 }
@@ -142,7 +142,8 @@ fn cargo_home() -> PathBuf {
 fn check_target(target: &str) -> Result<()> {
     let libdir = output(clean("rustc").current_dir(root()).args(["--print", "target-libdir", "--target", target]));
     let there = libdir.is_some_and(|dir| {
-        fs::read_dir(dir).is_ok_and(|files| files.flatten().any(|it| it.file_name().to_string_lossy().starts_with("libstd-")))
+        fs::read_dir(dir)
+            .is_ok_and(|files| files.flatten().any(|it| it.file_name().to_string_lossy().starts_with("libstd-")))
     });
     ensure!(
         there,

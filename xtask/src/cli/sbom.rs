@@ -37,7 +37,8 @@ pub fn of_agent(target: &str) -> Result<Contents> {
         // Elsewhere than on Debian nobody is asked: the libraries are whatever the machine has.
         if let Some(version) = output(ask.args(["--show", "--showformat=${Version}", library])) {
             let url = format!("pkg:deb/debian/{library}@{}", version.replace(':', "%3A").replace('+', "%2B"));
-            components.insert(url.clone(), json!({"type": "library", "name": library, "version": version, "purl": url}));
+            components
+                .insert(url.clone(), json!({"type": "library", "name": library, "version": version, "purl": url}));
         }
     }
     let bill = json!({
@@ -72,11 +73,18 @@ impl Workspace {
             items.into_iter().filter_map(|item| Some((item["id"].as_str()?.to_owned(), item))).collect()
         };
         let lock = fs::read_to_string(manifest.with_file_name("Cargo.lock"))?;
-        Ok(Self { packages: by_id(&graph["packages"]), nodes: by_id(&graph["resolve"]["nodes"]), digests: digests(&lock) })
+        Ok(Self {
+            packages: by_id(&graph["packages"]),
+            nodes: by_id(&graph["resolve"]["nodes"]),
+            digests: digests(&lock),
+        })
     }
 
     fn package(&self, name: &str) -> Result<&Value> {
-        self.packages.values().find(|package| package["name"] == name).with_context(|| format!("no package is called {name}"))
+        self.packages
+            .values()
+            .find(|package| package["name"] == name)
+            .with_context(|| format!("no package is called {name}"))
     }
 
     /// What this package is compiled with, at whatever distance. What runs while it is compiled is not part of it.
@@ -93,7 +101,8 @@ impl Workspace {
             found.insert(url, component);
             let needs = self.nodes.get(id).and_then(|node| node["deps"].as_array());
             for need in needs.into_iter().flatten() {
-                let linked = need["dep_kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|it| it["kind"].is_null()));
+                let linked =
+                    need["dep_kinds"].as_array().is_some_and(|kinds| kinds.iter().any(|it| it["kind"].is_null()));
                 open.extend(need["pkg"].as_str().filter(|_| linked));
             }
         }

@@ -1,10 +1,7 @@
 //! What a node is started with: addresses, files, command lines.
 
 use crate::{
-    kube::{
-        control::find,
-        users::User,
-    },
+    kube::{control::find, users::User},
     lab::LAB_DIR,
 };
 use anyhow::Result;
@@ -173,7 +170,10 @@ state = "/run/containerd"
     /// kube-proxy. How many connections are tracked is the machine's own setting.
     pub fn kube_proxy(&self) -> Result<Command> {
         let mut command = Command::new(find(KUBE_PROXY)?);
-        command.arg(option("kubeconfig", &self.proxy)).arg("--proxy-mode=nftables").arg(format!("--cluster-cidr={PODS}"));
+        command
+            .arg(option("kubeconfig", &self.proxy))
+            .arg("--proxy-mode=nftables")
+            .arg(format!("--cluster-cidr={PODS}"));
         command.args(["--conntrack-max-per-core=0", "--healthz-bind-address=127.0.0.1:10256"]);
         command.arg(format!("--hostname-override={}", self.name));
         Ok(command)

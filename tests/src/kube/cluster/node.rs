@@ -7,13 +7,7 @@ use crate::{
     wait_for,
 };
 use anyhow::{Context as _, Result, bail};
-use std::{
-    net::Ipv4Addr,
-    os::fd::OwnedFd,
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, os::fd::OwnedFd, path::PathBuf, process::Command, time::Duration};
 
 /// How long its namespaces and its container runtime may take to be there.
 const STARTED: Duration = Duration::from_secs(60);
