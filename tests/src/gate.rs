@@ -77,7 +77,7 @@ impl Need {
             Self::Nodes => {
                 let tools = [("containerd", "--version"), ("runc", "--version"), ("unshare", "--version")];
                 let tools = tools.into_iter().find_map(|(name, question)| tool(name, question));
-                tools.or_else(|| plugins()).or_else(|| built(&OF_NODES))
+                tools.or_else(plugins).or_else(|| built(&OF_NODES))
             }
             Self::Image => {
                 let image = crate::kube::image::of_agent();

@@ -185,7 +185,7 @@ fn an_agents_account_may_read_what_routes_depend_on_and_nothing_else() -> Result
     Ok(())
 }
 
-/// Its kind is OpenShift's own: no other API server takes it.
+/// Its kind is `OpenShift`'s own: no other API server takes it.
 #[test]
 fn openshift_is_asked_for_what_the_agent_has_and_nothing_else() -> Result<()> {
     let component = xtask::root().join("deploy/kustomize/components/openshift");

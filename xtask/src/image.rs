@@ -109,7 +109,7 @@ fn put(
     path: &str,
     kind: tar::EntryType,
     mode: u32,
-    made: u64,
+    time: u64,
     content: &[u8],
 ) -> Result<()> {
     let mut header = tar::Header::new_gnu();
@@ -117,7 +117,7 @@ fn put(
     header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
-    header.set_mtime(made);
+    header.set_mtime(time);
     header.set_size(content.len() as u64);
     tar.append_data(&mut header, path, content).with_context(|| format!("{path} cannot be put into a tar"))
 }

@@ -18,7 +18,7 @@ use sidetrack_tests::{
 
 pub const NEEDS: &[Need] = &[Need::Lab, Need::Curl, Need::Kubernetes, Need::Nodes];
 /// How long a change may take to arrive, on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The label of the agents.
 const AGENTS: &str = "app.kubernetes.io/component=agent";
 /// Where they are.

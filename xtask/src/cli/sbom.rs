@@ -1,4 +1,4 @@
-//! The bill of materials of the binary, in CycloneDX's JSON: the crates that cargo compiles into it, with their digests as the lock
+//! The bill of materials of the binary, in `CycloneDX`'s JSON: the crates that cargo compiles into it, with their digests as the lock
 //! files have them, those of the kernel programs too; and the C libraries that are linked into it.
 
 use std::{

@@ -71,7 +71,9 @@ impl Cgroups {
             // Version 2: what a kubelet needs is handed down. A controller that is not there is the kubelet's to name.
             let down = from.join("cgroup.subtree_control");
             if down.is_file() {
-                CONTROLLERS.iter().for_each(|controller| drop(fs::write(&down, controller)));
+                for controller in CONTROLLERS {
+                    drop(fs::write(&down, controller));
+                }
             }
         }
         Ok(())

@@ -94,7 +94,7 @@ impl Site {
         json!({"cniVersion": "0.4.0", "name": "pods", "plugins": [plugin]})
     }
 
-    /// Without what a container in a virtual machine may not do: lower scores of the kernel's choice of victims, AppArmor.
+    /// Without what a container in a virtual machine may not do: lower scores of the kernel's choice of victims, profiles of `AppArmor`.
     fn containerd_config(&self) -> String {
         let cni = self.file("cni");
         format!(

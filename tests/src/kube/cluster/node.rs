@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use std::{net::Ipv4Addr, os::fd::OwnedFd, path::PathBuf, process::Command, time::Duration};
 
 /// How long its namespaces and its container runtime may take to be there.
-const STARTED: Duration = Duration::from_secs(60);
+const STARTED: Duration = Duration::from_mins(1);
 
 /// The first process of a node. It says its number, as the machine sees it, and gives the node directories of its own; the lab's
 /// stays where it is. The settings of the machine that a kubelet writes are covered by files that have what it wants. Then it
