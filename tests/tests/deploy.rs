@@ -61,6 +61,9 @@ fn server() -> Result<Option<&'static ApiServer>> {
     let server = ApiServer::shared()?;
     let namespace = xtask::root().join("deploy/kustomize/base/system/namespace.yaml");
     system(server).apply(&std::fs::read_to_string(namespace)?)?;
+    let definitions = xtask::root().join("deploy/crd");
+    server.kubectl(&["apply", "--server-side", "--filename", &definitions.to_string_lossy()])?;
+    server.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"])?;
     Ok(Some(server))
 }
 
