@@ -217,23 +217,24 @@ impl Failure {
         if let Some((policy, why)) = policy(message) {
             return Self::Policy { asked: Box::new(asked), policy, why };
         }
+        // By its number: what is no answer of the API's own, such as of a path that is not there, has no reason that is known.
         if status.code == 401 {
             return Self::Unauthorized { server: server.to_owned(), why: message.to_owned() };
         }
-        if status.is_forbidden() {
+        if status.code == 403 {
             return Self::Forbidden { why: right(message), advice: who_may(&asked) };
         }
-        if status.is_not_found() {
+        if status.code == 404 {
             return Self::missing(status, asked, server);
         }
         if status.is_already_exists() {
             return Self::Exists(Box::new(asked));
         }
-        if status.is_conflict() && causes.iter().any(|cause| cause.reason == "FieldManagerConflict") {
+        if status.code == 409 && causes.iter().any(|cause| cause.reason == "FieldManagerConflict") {
             let fields = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
             return Self::Conflict { asked: Box::new(asked), fields };
         }
-        if status.is_invalid() && !causes.is_empty() {
+        if status.code == 422 && !causes.is_empty() {
             return Self::Invalid { asked: Box::new(asked), mistakes: mistakes(causes) };
         }
         match unknown_fields(message) {

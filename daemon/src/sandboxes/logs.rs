@@ -6,7 +6,10 @@ use futures::{AsyncBufReadExt as _, io::AsyncBufRead};
 use kube::{ResourceExt as _, api::LogParams};
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Failure, Server, pods::ForkPod};
+use super::{
+    Failure, Server,
+    pods::{self, ForkPod},
+};
 
 /// Lines that wait to be written; beyond, pods wait.
 const WAITING: usize = 256;
@@ -20,15 +23,15 @@ pub struct Source {
     pub container: String,
 }
 
-/// The containers that are meant: this one of each pod that has it, or all that are no init containers.
+/// The containers that are meant, of pods that a node runs: this one of each pod that has it, or all that are no init containers.
 #[must_use]
-pub fn sources(pods: &[ForkPod], only: Option<&str>) -> Vec<Source> {
+pub fn sources(all: &[ForkPod], only: Option<&str>) -> Vec<Source> {
     let mut sources = Vec::new();
-    for ForkPod { pod, .. } in pods {
+    for ForkPod { pod, .. } in all.iter().filter(|one| pods::is_placed(&one.pod)) {
         let Some(spec) = &pod.spec else { continue };
         let init = spec.init_containers.iter().flatten().filter(|_| only.is_some());
-        let all = spec.containers.iter().chain(init);
-        let meant = all.filter(|container| only.is_none_or(|only| container.name == only));
+        let containers = spec.containers.iter().chain(init);
+        let meant = containers.filter(|container| only.is_none_or(|only| container.name == only));
         sources.extend(meant.map(|container| Source { pod: pod.name_any(), container: container.name.clone() }));
     }
     sources

@@ -27,6 +27,12 @@ pub fn is_ready(pod: &Pod) -> bool {
     ready.is_some_and(|ready| ready.status == "True") && pod.metadata.deletion_timestamp.is_none()
 }
 
+/// Whether a node was chosen that runs it.
+#[must_use]
+pub fn is_placed(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
+}
+
 /// How often its containers were started again.
 #[must_use]
 pub fn restarts(pod: &Pod) -> i32 {

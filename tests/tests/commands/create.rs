@@ -103,7 +103,7 @@ fn a_dry_run_stores_nothing_and_shows_what_would_be() -> Result<()> {
 #[rstest]
 #[case::values("create pr --fork deploy/orders --ttl 10s --replicas 99 --key a/b",
     &["sandbox pr in namespace", "is not valid:\n", "\n  spec.keys[0]: ", "\n  spec.forks[0].replicas: "])]
-#[case::a_rule("create pr --fork deploy/orders --ttl 10s", &["\n  spec.ttl: expected a time of 1m to 8760h"])]
+#[case::a_rule("create pr --fork deploy/orders --ttl 10s", &["\n  spec.ttl: Invalid value: \"10s\": expected a time of 1m to 8760h"])]
 #[case::twice("create pr --fork deploy/orders --fork deploy/orders", &["two forks of one workload: put what they change into one fork"])]
 #[case::its_name("create Pr --fork deploy/orders", &["metadata.name: "])]
 fn what_is_not_valid_is_said_one_a_line(#[case] line: &str, #[case] words: &[&str]) -> Result<()> {

@@ -94,7 +94,6 @@ impl Said {
 pub struct CommandLine<'s> {
     server: &'s ApiServer,
     pub kubeconfig: File,
-    binary: PathBuf,
 }
 
 impl<'s> CommandLine<'s> {
@@ -110,18 +109,12 @@ impl<'s> CommandLine<'s> {
             "clusters": [{"name": "lab", "cluster": {"server": address, "certificate-authority": server.authority()}}],
             "users": [{"name": "user", "user": who}], "contexts": [{"name": "lab", "context": context}]});
         let kubeconfig = File::write("kubeconfig", &config.to_string())?;
-        Ok(Self { server, kubeconfig, binary: agent::binary() })
-    }
-
-    /// The same by a file with another name.
-    pub fn named(mut self, binary: &Path) -> Self {
-        self.binary = binary.to_owned();
-        self
+        Ok(Self { server, kubeconfig })
     }
 
     /// The command that these words are, with nothing of this process's environment that a user's would not have.
     pub fn command(&self, line: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(agent::binary());
         command.args(line).env_clear().env("PATH", env::var_os("PATH").unwrap_or_default());
         command.env("KUBECONFIG", self.kubeconfig.path());
         command

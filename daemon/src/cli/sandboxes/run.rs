@@ -28,7 +28,9 @@ use crate::{
         Dry, Failure, RESTARTED_AT, Server,
         condition::Aim,
         draft::{self, Draft},
-        key, lifetime, logs, manifest, wait,
+        key, lifetime, logs, manifest,
+        pods::{self, ForkPod},
+        wait,
     },
 };
 
@@ -280,7 +282,7 @@ async fn logs(args: &LogsArgs, out: &mut dyn Write) -> Result<(), Failure> {
     }
     let pods = server.pods(&sandbox, args.fork.as_deref()).await?;
     let sources = logs::sources(&pods, args.container.as_deref());
-    if sources.is_empty() {
+    if sources.is_empty() && pods.iter().all(|one| pods::is_placed(&one.pod)) {
         let whose = args.fork.as_ref().map_or_else(String::new, |fork| format!("fork {fork} of "));
         let what = match &args.container {
             Some(container) if !pods.is_empty() => {
@@ -299,7 +301,17 @@ async fn logs(args: &LogsArgs, out: &mut dyn Write) -> Result<(), Failure> {
         since_seconds: args.since.map(|since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX).max(1)),
         ..LogParams::default()
     };
-    logs::copy(&server, sources, &params, out).await
+    let mut failures = match logs::copy(&server, sources, &params, out).await {
+        Ok(()) => Vec::new(),
+        Err(Failure::Several(all)) => all,
+        Err(failure) => return Err(failure),
+    };
+    // Of such a pod the API server says that its log is empty.
+    for ForkPod { pod, .. } in pods.iter().filter(|one| !pods::is_placed(&one.pod)) {
+        let why = pods::why(pod).join("; ");
+        failures.push(Failure::Nothing(format!("pod {} has no log, no node runs it: {why}", pod.name_any())));
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Several(failures)) }
 }
 
 /// The names of all containers, each once.

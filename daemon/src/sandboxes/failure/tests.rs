@@ -100,8 +100,11 @@ fn what_is_not_there_is_told_from_what_is_not_installed() {
     );
     let namespace = of(404, "NotFound", "namespaces \"shop\" not found", Some(details("namespaces", vec![])), "create");
     assert_eq!(namespace.to_string(), "there is no namespace shop: name another one (-n)");
-    for message in ["404 page not found", "the server could not find the requested resource"] {
-        let said = of(404, "NotFound", message, None, "list").to_string();
+    for (reason, message) in [
+        ("Failed to parse error data", "404 page not found"),
+        ("NotFound", "the server could not find the requested resource"),
+    ] {
+        let said = of(404, reason, message, None, "list").to_string();
         assert!(said.contains("Sidetrack is not installed there") && said.contains(SERVER), "{said}");
     }
 }
