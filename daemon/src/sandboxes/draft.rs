@@ -344,12 +344,12 @@ mod tests {
     #[test]
     fn each_fork_has_a_name_of_its_own_that_is_valid() {
         let long = "n".repeat(60);
-        let named: Vec<_> =
+        let drafts: Vec<_> =
             ["deploy/orders", "sts/orders", "ro/orders", "deploy/a.b", "sts/a-b", &format!("deploy/{long}")]
                 .iter()
                 .map(|text| ForkDraft::of(workload(text).expect("a workload")))
                 .collect();
-        let spec = Draft { forks: named, ..Draft::default() }.spec(&[]).expect("a spec");
+        let spec = Draft { forks: drafts, ..Draft::default() }.spec(&[]).expect("a spec");
         let names: Vec<_> = spec.forks.iter().map(|fork| fork.name.as_str()).collect();
         let expected = ["orders", "orders-statefulset", "orders-rollout", "a-b", "a-b-statefulset", &"n".repeat(40)];
         assert_eq!(names, expected);

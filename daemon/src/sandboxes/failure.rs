@@ -178,7 +178,7 @@ pub enum Failure {
 
 /// Each below the one before, moved in.
 fn lines(all: &[String]) -> String {
-    all.iter().map(|one| format!("\n  {one}")).collect()
+    all.iter().flat_map(|one| ["\n  ", one]).collect()
 }
 
 fn several(all: &[Failure]) -> String {
@@ -201,6 +201,7 @@ impl From<AccessError> for Failure {
 
 impl Failure {
     /// What the failure of a question to this server means.
+    #[must_use]
     pub fn of(error: kube::Error, asked: Asked, server: &str) -> Self {
         match error {
             kube::Error::Api(status) => Self::status(&status, asked, server),
@@ -211,6 +212,7 @@ impl Failure {
     }
 
     /// What an answer other than the object means.
+    #[must_use]
     pub fn status(status: &Status, asked: Asked, server: &str) -> Self {
         let message = status.message.trim();
         let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();

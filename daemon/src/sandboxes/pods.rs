@@ -144,11 +144,12 @@ fn unready(container: &ContainerStatus, init: bool) -> Option<String> {
         if init && STARTING.contains(&reason) {
             return None;
         }
-        let mut words = with(reason, waiting.message.as_deref());
-        if let Some(last) = container.last_state.as_ref().and_then(|state| state.terminated.as_ref()) {
-            words += &format!("; before, it {}", ended(last));
-        }
-        return Some(words);
+        let words = with(reason, waiting.message.as_deref());
+        let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        return Some(match last {
+            Some(last) => format!("{words}; before, it {}", ended(last)),
+            None => words,
+        });
     }
     if let Some(last) = &state.terminated {
         return (!init || last.exit_code != 0).then(|| format!("it {}", ended(last)));

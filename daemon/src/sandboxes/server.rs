@@ -84,13 +84,11 @@ impl Server {
         asked: Asked,
         answer: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Failure> {
-        match timeout(ANSWER, answer).await {
-            Ok(answer) => answer.map_err(|error| self.failed(error, asked)),
-            Err(_) => {
-                let why = format!("no answer within {}s", ANSWER.as_secs());
-                Err(Failure::Unreachable { server: self.address.clone(), why })
-            }
+        if let Ok(answer) = timeout(ANSWER, answer).await {
+            return answer.map_err(|error| self.failed(error, asked));
         }
+        let why = format!("no answer within {}s", ANSWER.as_secs());
+        Err(Failure::Unreachable { server: self.address.clone(), why })
     }
 
     /// A Sandbox.

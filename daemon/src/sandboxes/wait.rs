@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The server ends a watch after so long, and it is begun again: nobody knows otherwise whether it lives.
-const RENEW: Duration = Duration::from_secs(60);
+const RENEW: Duration = Duration::from_mins(1);
 /// Between two watches: a server that ends them at once is not asked without a pause.
 const PAUSE: Duration = Duration::from_millis(200);
 

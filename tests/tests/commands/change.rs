@@ -1,7 +1,7 @@
 //! `sidetrack extend`, `restart`, `logs` and `delete`.
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use sidetrack_tests::wait_for;
 
 use crate::world::{PATIENCE, World, sandbox};
@@ -124,6 +124,6 @@ fn fields_of_an_object_are_those_that_were_written() -> Result<()> {
     let stored = world.kube.json(&["get", "sandbox", "pr", "--show-managed-fields"])?;
     let managers: Vec<_> =
         stored["metadata"]["managedFields"].as_array().into_iter().flatten().map(|one| &one["manager"]).collect();
-    ensure!(!managers.is_empty() && managers.iter().all(|one| **one == Value::from("sidetrack")), "{managers:?}");
+    ensure!(!managers.is_empty() && managers.iter().all(|one| *one == "sidetrack"), "{managers:?}");
     Ok(())
 }
