@@ -108,8 +108,8 @@ mod tests {
 
     fn pod(name: &str) -> ForkPod {
         let container = |name: &str| json!({"name": name});
-        let spec =
-            json!({"containers": [container("app"), container("proxy")], "initContainers": [container("migrate")]});
+        let containers = [container("app"), container("proxy")];
+        let spec = json!({"nodeName": "n1", "containers": containers, "initContainers": [container("migrate")]});
         let pod = serde_json::from_value(json!({"metadata": {"name": name}, "spec": spec})).expect("a pod");
         ForkPod { fork: "orders".into(), pod }
     }
@@ -124,6 +124,9 @@ mod tests {
         assert_eq!(of(Some("proxy")), ["a/proxy", "b/proxy"]);
         assert_eq!(of(Some("migrate")), ["a/migrate", "b/migrate"]);
         assert!(of(Some("other")).is_empty());
+        let mut waiting = pod("c");
+        waiting.pod.spec.as_mut().expect("a spec").node_name = None;
+        assert!(sources(&[waiting], None).is_empty());
     }
 
     #[tokio::test]
