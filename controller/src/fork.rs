@@ -59,7 +59,7 @@ pub enum Refusal {
         known: Vec<String>,
     },
     /// A name that no persistent volume has.
-    #[error("volumes names {name}, persistent {}", there(.known))]
+    #[error("volumes names {name}: of persistent ones there {}", there(.known))]
     UnknownVolume {
         /// The name.
         name: String,

@@ -82,7 +82,7 @@ fn agent(args: &AgentArgs) -> anyhow::Result<()> {
 
 fn controller(args: ControllerArgs) -> anyhow::Result<()> {
     telemetry::init(args.log.log_format, &args.log.log_level)?;
-    let host = || nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    let host = || hostname::get().map(|name| name.to_string_lossy().into_owned());
     controller::run(controller::Options {
         access: Access { kubeconfig: args.kubeconfig, context: args.context },
         listen: args.listen,

@@ -15,7 +15,7 @@ pub type Grants = BTreeSet<String>;
 /// Which names of a template count as rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// Secrets, ConfigMaps and claims are.
+    /// Secrets, `ConfigMap`s and claims are.
     Count,
     /// They are not: a template of a new service has no baseline that could name them, and its author may make such pods
     /// himself.

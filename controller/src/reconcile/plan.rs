@@ -1,8 +1,13 @@
 //! What has to be done for each fork. Nothing is written here.
 
-use k8s_openapi::api::{core::v1::Pod, scheduling::v1::PriorityClass};
+use k8s_openapi::api::{
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    core::v1::Pod,
+    scheduling::v1::PriorityClass,
+};
 use kube::{
     Api, ResourceExt as _,
+    api::PostParams,
     core::{DynamicObject, SelectorExt as _},
 };
 use serde_json::{Value, json};
@@ -28,6 +33,10 @@ use crate::{
     status::{FoundFork, Trouble, why},
     world::selector,
 };
+
+/// What is said of pods that may write Leases.
+const LEADS: &str =
+    "its service account may write Leases: where its program elects a leader, a fork may be elected for the baseline";
 
 /// What is to be done for a fork, and what was found out by the way.
 pub(super) struct Plan {
@@ -141,7 +150,10 @@ impl Planner<'_> {
                 let template = self.template(&namespace, baseline.as_ref()).await?;
                 let class = self.has_priority_class().await;
                 let before = baseline.as_ref().map(|baseline| &baseline.template);
-                let copy = copy::make(self.maker, template, before, &self.space.selectors(), class)?;
+                let mut copy = copy::make(self.maker, template, before, &self.space.selectors(), class)?;
+                if self.may_lead(&namespace, &copy.template).await {
+                    copy.hazards.push(LEADS.to_owned());
+                }
                 plan.found.hazards.clone_from(&copy.hazards);
                 plan.found.baseline = baseline.as_ref().map(|it| SaidBaseline {
                     workload: Workload { kind: it.kind, name: it.name.clone() },
@@ -227,6 +239,37 @@ impl Planner<'_> {
             return Err(Halt::Failed(Failed::Conflict("the baseline has changed meanwhile".to_owned())));
         }
         Ok(Baseline::read(baseline.kind, &patched)?.template)
+    }
+
+    /// Whether its pods may write Leases, and so may be elected in the place of the baseline's.
+    async fn may_lead(&self, namespace: &str, template: &Value) -> bool {
+        if template["spec"]["automountServiceAccountToken"] == false {
+            return false;
+        }
+        let groups = [
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+            "system:authenticated".to_owned(),
+        ];
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(format!("system:serviceaccount:{namespace}:{}", copy::account(template))),
+                groups: Some(groups.into()),
+                resource_attributes: Some(ResourceAttributes {
+                    namespace: Some(namespace.to_owned()),
+                    verb: Some("update".to_owned()),
+                    group: Some("coordination.k8s.io".to_owned()),
+                    resource: Some("leases".to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        let reviews = Api::<SubjectAccessReview>::all(self.context.client.clone());
+        // Without the right to ask nothing is known of it.
+        let said = reviews.create(&PostParams::default(), &review).await;
+        said.is_ok_and(|review| review.status.is_some_and(|status| status.allowed))
     }
 
     async fn has_priority_class(&self) -> bool {

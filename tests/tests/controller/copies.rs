@@ -192,6 +192,24 @@ fn network_policies_of_the_baseline_are_copied_and_go_with_their_original() -> R
 }
 
 #[test]
+fn a_fork_that_may_be_elected_a_leader_is_a_hazard() -> Result<()> {
+    let Some(shop) = shop("leader")? else { return Ok(()) };
+    shop.kube.run(&["create", "role", "leader", "--verb=update", "--resource=leases"])?;
+    let account = format!("--serviceaccount={}:default", shop.kube.namespace());
+    shop.kube.run(&["create", "rolebinding", "leader", "--role=leader", &account])?;
+    let may = || -> Result<Option<()>> {
+        let user = format!("--as=system:serviceaccount:{}:default", shop.kube.namespace());
+        let said = shop.kube.attempt(&["auth", "can-i", "update", "leases", &user], "")?;
+        Ok(said.status.success().then_some(()))
+    };
+    shop.wait("the role to count", may)?;
+    shop.fork(&json!({}))?;
+    let said = shop.condition("pr", "Hazards", "True", "Seen")?;
+    ensure!(said.contains("may write Leases"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn nothing_is_forked_in_the_clusters_own_namespaces() -> Result<()> {
     let Some(mut shop) = shop("excluded")? else { return Ok(()) };
     shop.kube = shop.kube.in_namespace("kube-public");

@@ -82,7 +82,7 @@ fn claims_become_empty_volumes_unless_the_fork_says_otherwise() {
     assert_eq!(mounts, &json!([{"name": "a", "mountPath": "/a"}, {"name": "c", "mountPath": "/c", "readOnly": true}]));
     assert_eq!(copy.hazards.len(), 3, "{:?}", copy.hazards);
     let unknown = copy_of(&template, &template, &json!({"volumes": {"d": "Share"}})).expect_err("no claim");
-    assert_eq!(unknown.to_string(), "volumes names d, persistent there are a, b, c");
+    assert_eq!(unknown.to_string(), "volumes names d: of persistent ones there are a, b, c");
 }
 
 #[test]
