@@ -93,9 +93,9 @@ impl Lease {
     pub(crate) async fn release(&mut self) {
         let Some((mut lease, _)) = self.seen.take() else { return };
         if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.identity)) {
-            (spec.holder_identity, spec.lease_duration_seconds) = (Some(String::new()), Some(1));
+            (spec.holder_identity, spec.lease_duration_seconds) = (None, Some(1));
             if let Err(error) = self.api.replace(NAME, &PostParams::default(), &lease).await {
-                debug!("the Lease was not released: {error}");
+                warn!("the Lease was not released, others wait for its time: {error}");
             }
         }
     }
@@ -175,7 +175,7 @@ mod tests {
         let after = |identity, seconds| is_free(&lease, identity, Duration::from_secs(seconds));
         assert!(after("a", 0) && !after("b", 0) && !after("b", 15) && after("b", 16));
         let mut released = lease.clone();
-        released.spec.as_mut().expect("it has one").holder_identity = Some(String::new());
+        released.spec.as_mut().expect("it has one").holder_identity = None;
         assert!(is_free(&released, "b", Duration::ZERO));
     }
 

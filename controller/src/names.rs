@@ -29,11 +29,13 @@ pub const PRIORITY_CLASS: &str = "sidetrack-forks";
 pub const LABEL_MAX: usize = 63;
 
 /// The first eight hexadecimal digits of a digest.
+#[must_use]
 pub fn short(parts: &[&str]) -> String {
     hex(parts, 4)
 }
 
 /// The first sixteen.
+#[must_use]
 pub fn digest(parts: &[&str]) -> String {
     hex(parts, 8)
 }
@@ -53,6 +55,7 @@ fn hex(parts: &[&str], bytes: usize) -> String {
 }
 
 /// `text` and the hash, as far as a label's value may be long.
+#[must_use]
 pub fn with_hash(text: &str, hash: &str) -> String {
     let room = LABEL_MAX - hash.len() - 1;
     let end = text.floor_char_boundary(room.min(text.len()));
@@ -62,6 +65,7 @@ pub fn with_hash(text: &str, hash: &str) -> String {
 }
 
 /// What a fork's objects are called. The names of its pods stay within what a host name may be long.
+#[must_use]
 pub fn object(sandbox: &str, fork: &str, copy: &str) -> String {
     let mut name = format!("{sandbox}-{fork}").replace('.', "-");
     name.truncate(40);

@@ -117,7 +117,7 @@ pub(crate) async fn reconcile(held: Arc<Held>, context: Arc<Context>) -> Result<
 }
 
 /// When a pass is tried again that failed.
-pub(crate) fn again(held: Arc<Held>, error: &Failed, context: Arc<Context>) -> Action {
+pub(crate) fn again(held: &Held, error: &Failed, context: &Context) -> Action {
     let Ok(sandbox) = &held.0 else { return Action::await_change() };
     let failures = context.memory(sandbox, |memory| {
         memory.failures += 1;

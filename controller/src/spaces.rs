@@ -95,9 +95,9 @@ impl Space {
             client: client.clone(),
             namespace: namespace.to_owned(),
             tell: tell.clone(),
-            services: watched::start(Api::namespaced(client.clone(), namespace), (), None, tell, everybody),
-            slices: watched::start(Api::namespaced(client.clone(), namespace), (), None, tell, |_| Touched::Routes),
-            pods: watched::start(Api::namespaced(client.clone(), namespace), (), None, tell, |pod: &Pod| {
+            services: watched::start(Api::namespaced(client.clone(), namespace), &(), None, tell, everybody),
+            slices: watched::start(Api::namespaced(client.clone(), namespace), &(), None, tell, |_| Touched::Routes),
+            pods: watched::start(Api::namespaced(client.clone(), namespace), &(), None, tell, |pod: &Pod| {
                 of_sandbox(pod).unwrap_or(Touched::Pod)
             }),
             deployments: workloads(WorkloadKind::Deployment),
@@ -105,26 +105,26 @@ impl Space {
             rollouts: OnceLock::new(),
             replica_sets: watched::start(
                 Api::namespaced(client.clone(), namespace),
-                (),
+                &(),
                 Some(SANDBOX_LABEL),
                 tell,
                 |set: &ReplicaSet| of_sandbox(set).unwrap_or(Touched::All),
             ),
             policies: watched::start(
                 Api::namespaced(client.clone(), namespace),
-                (),
+                &(),
                 None,
                 tell,
                 |policy: &NetworkPolicy| of_sandbox(policy).unwrap_or(Touched::All),
             ),
-            budgets: watched::start(Api::namespaced(client.clone(), namespace), (), None, tell, |_| Touched::All),
+            budgets: watched::start(Api::namespaced(client.clone(), namespace), &(), None, tell, |_| Touched::All),
         }
     }
 
     fn workloads(client: &Client, namespace: &str, tell: &Tell, kind: WorkloadKind) -> Watched<DynamicObject> {
         let resource = resource(kind);
         let api = Api::namespaced_with(client.clone(), namespace, &resource);
-        watched::start(api, resource, None, tell, |object: &DynamicObject| {
+        watched::start(api, &resource, None, tell, |object: &DynamicObject| {
             of_sandbox(object).unwrap_or_else(|| Touched::Workload(object.name_any()))
         })
     }

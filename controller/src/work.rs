@@ -102,10 +102,11 @@ pub(crate) async fn work(
     let queue = stream::select(trigger_self(of_sandboxes, ()), asked).take_until(stop.cancelled_owned());
     let pass = |held, context| Box::pin(reconcile(held, context));
     let config = Config::default().concurrency(PASSES);
-    let passes = applier(pass, again, Arc::new(context), sandboxes.clone(), queue, config).for_each(async |done| {
+    let failed = |held: Arc<Held>, error: &_, context: Arc<Context>| again(&held, error, &context);
+    let passes = applier(pass, failed, Arc::new(context), sandboxes.clone(), queue, config).for_each(async |done| {
         match done {
             Err(controller::Error::QueueError(error)) => {
-                warn!("Sandboxes cannot be watched, it is tried again: {error}")
+                warn!("Sandboxes cannot be watched, it is tried again: {error}");
             }
             // The pass has said so.
             Err(error) => debug!("{error}"),

@@ -136,7 +136,9 @@ impl Watcher {
             let held = self.sandboxes.state_filter(|held| {
                 held.namespace().as_deref() == Some(namespace) && held.0.as_ref().is_ok_and(depends)
             });
-            held.iter().for_each(|held| self.again(&read::name(held.meta())));
+            for held in held {
+                self.again(&read::name(held.meta()));
+            }
         }
     }
 
@@ -222,7 +224,9 @@ fn groups(sandboxes: &[Sandbox]) -> BTreeMap<Name, Vec<String>> {
     let keys = |sandbox: &Sandbox| read::sandbox(sandbox).keys;
     let mut holders: BTreeMap<String, Vec<Name>> = BTreeMap::new();
     for sandbox in sandboxes {
-        keys(sandbox).into_iter().for_each(|key| holders.entry(key).or_default().push(read::name(&sandbox.metadata)));
+        for key in keys(sandbox) {
+            holders.entry(key).or_default().push(read::name(&sandbox.metadata));
+        }
     }
     let group = |sandbox: &Sandbox| {
         let name = read::name(&sandbox.metadata);

@@ -56,7 +56,7 @@ pub fn inputs(maker: Maker<'_>, followed: Option<&Baseline>) -> String {
     // What does not change the pods does not make them anew.
     let mut fork = maker.fork.clone();
     (fork.services, fork.replicas) = (None, None);
-    let fork = serde_json::to_string(&fork).expect("its keys are texts");
+    let fork = json!(fork).to_string();
     let revision = followed.map(|baseline| baseline.revision.as_str()).unwrap_or_default();
     digest(&["1", maker.uid, maker.key, &fork, revision])
 }

@@ -73,7 +73,7 @@ where
 /// Watches a kind, those with a label only where one is named. `touches` says of an object who depends on it.
 pub(super) fn start<K>(
     api: Api<K>,
-    of: K::DynamicType,
+    of: &K::DynamicType,
     label: Option<&str>,
     tell: &Tell,
     touches: impl Fn(&K) -> Touched + Send + 'static,
@@ -86,7 +86,7 @@ where
     let store = writer.as_reader();
     let state = Arc::new(Mutex::new(State::Pending));
     let namespace = api.namespace().unwrap_or_default().to_owned();
-    let what = K::plural(&of).into_owned();
+    let what = K::plural(of).into_owned();
     let config = label.map_or_else(watcher::Config::default, |label| watcher::Config::default().labels(label));
     let (noted, tell) = (Arc::clone(&state), tell.clone());
     let pauses = ExponentialBuilder::default().with_min_delay(PAUSES.0).with_max_delay(PAUSES.1);
@@ -137,12 +137,12 @@ where
 
 /// What an error says of the kind, if it says something.
 fn refusal(error: &watcher::Error) -> Option<State> {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        _ => return None,
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+    | watcher::Error::WatchFailed(kube::Error::Api(status))
+    | watcher::Error::WatchError(status)) = error
+    else {
+        return None;
     };
     match status.code {
         401 | 403 => Some(State::Refused(status.message.clone())),

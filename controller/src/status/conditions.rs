@@ -17,7 +17,7 @@ pub fn ours(condition: &Condition) -> bool {
 
 /// So long at most is a condition's message (the API takes 32 KiB of each; a table of people, less).
 const MESSAGE_MAX: usize = 4096;
-/// Reasons between which a container goes back and forth: as long as it does, nothing has changed.
+/// Reasons between which a container goes back and forth: as long as it does, nothing has changed, whatever else its words say.
 const SAME: &[&[&str]] = &[&["ErrImagePull", "ImagePullBackOff"]];
 
 /// What a condition says.
@@ -57,7 +57,8 @@ pub(super) fn set(
         let stands = old.iter().find(|condition| condition.type_ == finding.kind);
         let status = if finding.holds { "True" } else { "False" };
         let same = stands.filter(|stands| stands.status == status);
-        if let Some(same) = same.filter(|it| is_same(&it.reason, &finding.reason)) {
+        let of_it = same.filter(|it| it.observed_generation == generation && is_same(&it.reason, &finding.reason));
+        if let Some(same) = of_it {
             (finding.reason, finding.message) = (same.reason.clone(), same.message.clone());
         }
         finding.message.truncate(finding.message.floor_char_boundary(MESSAGE_MAX));
@@ -76,5 +77,5 @@ pub(super) fn set(
 }
 
 fn is_same(one: &str, other: &str) -> bool {
-    one != other && SAME.iter().any(|family| family.contains(&one) && family.contains(&other))
+    SAME.iter().any(|family| family.contains(&one) && family.contains(&other))
 }

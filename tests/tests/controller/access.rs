@@ -90,7 +90,7 @@ fn a_controller_works_where_it_is_let_and_another_takes_its_place() -> Result<()
     let mut second = second;
     second.signal(nix::sys::signal::Signal::SIGTERM)?;
     ensure!(second.wait(PATIENCE)?.success(), "{}", second.output().tail());
-    ensure!(lease()?["spec"]["holderIdentity"] == "", "{:#}", lease()?);
+    ensure!(lease()?["spec"]["holderIdentity"].is_null(), "{:#}", lease()?);
     // What somebody deletes meanwhile stays until there is one again.
     shop.kube.run(&["delete", "sandbox", "pr", "--wait=false"])?;
     ensure!(condition(&shop.get("sandbox", "pr")?, "Forked")["status"] == "True");
