@@ -16,7 +16,7 @@ use sidetrack_resolve::{Selection, read};
 use tokio::time::timeout;
 
 use super::{Asked, Failure, MANAGER, draft, manifest, pods::ForkPod};
-use crate::routes::cluster::{Access, AccessError};
+use crate::access::{Access, AccessError};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
