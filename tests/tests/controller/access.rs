@@ -79,7 +79,7 @@ fn a_controller_works_where_it_is_let_and_another_takes_its_place() -> Result<()
     })?;
     let before = settled(&shop)?;
     first.kill9()?;
-    wait_for("the second to lead", Duration::from_secs(60), || {
+    wait_for("the second to lead", Duration::from_mins(1), || {
         lease().is_ok_and(|lease| lease["spec"]["holderIdentity"] == "second").then_some(())
     })?;
     shop.sandbox("other", &json!({"keys": ["other"], "forks": [crate::world::orders(&json!({}))]}))?;
