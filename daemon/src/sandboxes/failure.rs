@@ -256,12 +256,11 @@ impl Failure {
             }
             // Of a definition that is not there nothing is said but that.
             "" if asked.kind == "sandbox" => Self::NotInstalled(server.to_owned()),
-            // Something else is not there that the answer needs: of a log, its node.
-            "nodes" => Self::Refused { asked: Box::new(asked), why: status.message.clone(), code: status.code },
             _ => {
                 let advice = match (&asked.namespace, asked.kind.as_str()) {
                     (Some(namespace), "sandbox") => format!("; `sidetrack list -n {namespace}` shows which there are"),
-                    _ => String::new(),
+                    // It may be something else that is not there: of a log, its node.
+                    _ => format!(" ({})", status.message.trim()),
                 };
                 Self::NotFound { asked: Box::new(asked), advice }
             }
