@@ -70,7 +70,7 @@ fn logs_that_cannot_be_had_say_why_of_each_container() -> Result<()> {
     for follow in ["", " -f --tail 10 --since 5m"] {
         let said = world.me.say(&format!("logs pr{follow}"))?;
         let asked = format!("there is no log of container app of pod pr-orders-2 in namespace {} (", world.ns);
-        said.failed(3, &[&asked, "pod pr-orders-1 has no log"])?;
+        said.failed(3, &[&asked, "\"n1\" not found", "pod pr-orders-1 has no log"])?;
         ensure!(said.out.is_empty(), "{said:?}");
     }
     world.kube.run(&["delete", "pod", "pr-orders-1", "--force", "--grace-period=0"])?;
