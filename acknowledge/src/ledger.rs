@@ -280,7 +280,10 @@ mod tests {
         let mut ledger = Ledger::new(Duration::ZERO);
         ledger.count((0..1000).map(|number| format!("node-{number:03}")));
         let said = ledger.verdict("u", WANT, LATE).to_string();
-        assert!(said.starts_with("not in force on 1000 of 1000 nodes: node-000 (no agent is heard), node-001"), "{said}");
+        assert!(
+            said.starts_with("not in force on 1000 of 1000 nodes: node-000 (no agent is heard), node-001"),
+            "{said}"
+        );
         assert!(said.ends_with("node-009 (no agent is heard) and 990 more"), "{said}");
     }
 }

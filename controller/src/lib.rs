@@ -33,12 +33,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::lease::Lease;
+use self::reports::{Agents, Reports};
 pub use self::{
     health::{Counts, Health},
     lease::NAME as LEASE,
     reports::Listener,
 };
-use self::reports::{Agents, Reports};
 
 /// How long agents have to take the routes of a Sandbox out, from its end on, before its pods go: they see the end when the
 /// controller does, and resolve what they hear in some milliseconds.

@@ -91,7 +91,8 @@ impl Routed {
         };
         let Ok(sandbox) = &held.0 else { return };
         // The view may be a moment older, or younger.
-        let this = sandbox.metadata.uid.as_ref() == Some(&fate.uid) && sandbox.metadata.generation == Some(fate.generation);
+        let this =
+            sandbox.metadata.uid.as_ref() == Some(&fate.uid) && sandbox.metadata.generation == Some(fate.generation);
         if !this || read::name(&sandbox.metadata) != *name {
             return;
         }
@@ -125,7 +126,8 @@ fn condition(sandbox: &Sandbox, verdict: &Verdict, now: Timestamp) -> Option<Con
     let generation = sandbox.metadata.generation;
     let same = stands.filter(|stands| stands.status == status && stands.reason == reason);
     // How many nodes there are is no news of a Sandbox that is in force on all of them.
-    let said = same.is_some_and(|it| it.observed_generation == generation && (status == "True" || it.message == message));
+    let said =
+        same.is_some_and(|it| it.observed_generation == generation && (status == "True" || it.message == message));
     if said {
         return None;
     }
@@ -193,7 +195,11 @@ mod tests {
 
     fn waiting(message: &str) -> Verdict {
         let why = sidetrack_acknowledge::Why::Behind;
-        Verdict::Waiting { nodes: 2, missing: 1, laggards: vec![sidetrack_acknowledge::Laggard { node: message.to_owned(), why }] }
+        Verdict::Waiting {
+            nodes: 2,
+            missing: 1,
+            laggards: vec![sidetrack_acknowledge::Laggard { node: message.to_owned(), why }],
+        }
     }
 
     #[test]
@@ -221,7 +227,11 @@ mod tests {
             node
         };
         assert!(counts(&node(&[])) && counts(&node(&[("kubernetes.io/os", "linux")])));
-        for odd in [("kubernetes.io/os", "windows"), ("type", "virtual-kubelet"), ("eks.amazonaws.com/compute-type", "fargate")] {
+        for odd in [
+            ("kubernetes.io/os", "windows"),
+            ("type", "virtual-kubelet"),
+            ("eks.amazonaws.com/compute-type", "fargate"),
+        ] {
             assert!(!counts(&node(&[odd])), "{odd:?}");
         }
     }

@@ -13,7 +13,9 @@ mod status;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf, sync::LazyLock};
+    path::PathBuf,
+    sync::LazyLock,
+};
 
 use clap::{Args, Parser, Subcommand};
 use sidetrack_splice::abi::ABI;

@@ -50,7 +50,8 @@ async fn work(options: Options) -> anyhow::Result<()> {
             let listener = Listener::bind(listen).await?;
             let mut address = listener.address().context("where agents are heard")?;
             if address.ip().is_unspecified() {
-                let reached = reached.context("agents are heard on all addresses: say by which they are reached (POD_IP)")?;
+                let reached =
+                    reached.context("agents are heard on all addresses: say by which they are reached (POD_IP)")?;
                 address.set_ip(reached);
             }
             Some(Hearing { listener, address })

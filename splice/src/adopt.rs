@@ -12,7 +12,9 @@
 //! ([`crate::abi::record::DIAL_IDLE`]): what it says holds for as long as no payload was seen.
 
 use crate::{
-    abi::record::{CONN_ADOPT, CONN_EXPECT, CONN_HTTP, CONN_UPGRADE, ConnState, Framing, PHASE_WATCH, RESP_INTERIM, RespState},
+    abi::record::{
+        CONN_ADOPT, CONN_EXPECT, CONN_HTTP, CONN_UPGRADE, ConnState, Framing, PHASE_WATCH, RESP_INTERIM, RespState,
+    },
     seq,
 };
 

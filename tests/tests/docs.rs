@@ -70,7 +70,18 @@ fn is_path(word: &str) -> bool {
     };
     let names_many = word.contains(['*', '<', ' ', '{']) || placeholder(Path::new(word));
     let ours = [
-        "acknowledge", ".ci", "controller", "daemon", "deploy", "docs", "ebpf", "objects", "resolve", "splice", "tests", "xtask",
+        "acknowledge",
+        ".ci",
+        "controller",
+        "daemon",
+        "deploy",
+        "docs",
+        "ebpf",
+        "objects",
+        "resolve",
+        "splice",
+        "tests",
+        "xtask",
     ];
     ours.contains(&first) && (!rest.is_empty() || word.ends_with('/')) && !names_many
 }

@@ -69,7 +69,12 @@ fn a_client_that_a_pod_forwards_for_is_refused_where_it_has_a_key_and_passes_whe
     ] {
         scene.client.ip(&words)?;
     }
-    for words in ["link set inner up", "address add 10.99.0.200/32 dev inner", "route add 10.77.0.1/32 dev inner", "route add 10.96.0.0/16 via 10.77.0.1"] {
+    for words in [
+        "link set inner up",
+        "address add 10.99.0.200/32 dev inner",
+        "route add 10.77.0.1/32 dev inner",
+        "route add 10.96.0.0/16 via 10.77.0.1",
+    ] {
         scene.lab.ip(&format!("-n guest {words}"))?;
     }
     scene.client.sysctl("net.ipv4.ip_forward", "1")?;

@@ -1,6 +1,6 @@
 //! Clients and servers that speak MPTCP (RFC 8684): its options name bytes that a fork has never agreed on.
 
-use std::{io, net::TcpListener, net::SocketAddr};
+use std::{io, net::SocketAddr, net::TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
 use sidetrack_tests::{Agent, Http, Origin, Pod, Request, Routes, Scene, lab::RENO, scene::KEY, wait_for};
@@ -77,7 +77,8 @@ impl Stage {
             let response = http.exchange(&Request::get("/").key(KEY)).ok()?;
             (response.served_by() == "fork").then_some(())
         };
-        wait_for("a new connection to be steered", Duration::from_secs(10), steered).with_context(|| agent.explain())?;
+        wait_for("a new connection to be steered", Duration::from_secs(10), steered)
+            .with_context(|| agent.explain())?;
         for http in &mut pool {
             for (key, size) in [(Some(KEY), 300_000), (None, 100), (Some(KEY), 5000)] {
                 let request = Request::get(&format!("/bytes/{size}")).maybe_key(key);

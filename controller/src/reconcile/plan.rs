@@ -51,6 +51,13 @@ pub(super) struct Plan {
     copy: String,
 }
 
+/// When this fork was last told to begin anew: alone, or with all others of its Sandbox.
+fn restarted_at<'a>(sandbox: &'a Sandbox, fork: &str) -> Option<&'a str> {
+    let annotations = sandbox.annotations();
+    let said = [annotations.get(RESTARTED_AT), annotations.get(&format!("{RESTARTED_AT}.{fork}"))];
+    said.into_iter().flatten().map(String::as_str).max()
+}
+
 /// Plans for all forks; none where something is not known yet, and its watch will tell.
 pub(super) async fn plan(context: &Context, sandbox: &Sandbox, space: &Space) -> Result<Option<Vec<Plan>>, Failed> {
     let known = super::known_forks(sandbox);
@@ -63,7 +70,7 @@ pub(super) async fn plan(context: &Context, sandbox: &Sandbox, space: &Space) ->
             sandbox: &name,
             uid: &uid,
             key: sandbox.spec.keys.as_ref().and_then(|keys| keys.first()).unwrap_or(&key),
-            restarted_at: sandbox.annotations().get(RESTARTED_AT).map(String::as_str),
+            restarted_at: restarted_at(sandbox, &fork.name),
             fork,
         };
         let planner = Planner { context, sandbox, space, maker };

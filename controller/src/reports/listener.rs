@@ -115,7 +115,11 @@ impl Listener {
                 match timeout(MEETING, meet(stream, tls, &meetings, &agents)).await {
                     Ok(Ok((node, lines))) => {
                         let why = timeout(REVIEWED_FOR, hear(&node, lines, &reports)).await;
-                        debug!(node, why = why.unwrap_or("its token is to be reviewed again"), "an agent is not heard any more");
+                        debug!(
+                            node,
+                            why = why.unwrap_or("its token is to be reviewed again"),
+                            "an agent is not heard any more"
+                        );
                     }
                     Ok(Err(why)) => debug!(%peer, "not heard as an agent: {why}"),
                     Err(_) => debug!(%peer, "not heard as an agent: it does not say who it is"),

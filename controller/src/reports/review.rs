@@ -34,7 +34,9 @@ pub enum Refusal {
         expected: String,
     },
     /// It is not bound to a pod that has a node.
-    #[error("the token does not say on which node its pod runs: it must be one that the kubelet has projected into the pod")]
+    #[error(
+        "the token does not say on which node its pod runs: it must be one that the kubelet has projected into the pod"
+    )]
     Nowhere,
 }
 

@@ -45,7 +45,8 @@ impl Leader {
     pub(super) async fn find(client: &kube::Client, namespace: &str) -> Result<Self, LeaderError> {
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
         let lease = leases.get_opt(LEASE).await;
-        let lease = lease.map_err(|error| LeaderError::Api { namespace: namespace.to_owned(), error: Box::new(error) })?;
+        let lease =
+            lease.map_err(|error| LeaderError::Api { namespace: namespace.to_owned(), error: Box::new(error) })?;
         let lease = lease.ok_or_else(|| LeaderError::Nobody(namespace.to_owned()))?;
         let holder = lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty());
         let holder = holder.ok_or_else(|| LeaderError::Nobody(namespace.to_owned()))?;
@@ -54,7 +55,8 @@ impl Leader {
             let text = annotations.get(annotation);
             text.ok_or_else(|| LeaderError::Unsaid { annotation, why: "is not there".to_owned() })
         };
-        let unusable = |annotation, why: &dyn std::fmt::Display| LeaderError::Unsaid { annotation, why: why.to_string() };
+        let unusable =
+            |annotation, why: &dyn std::fmt::Display| LeaderError::Unsaid { annotation, why: why.to_string() };
         let address = said(ANNOTATION_ADDRESS)?.parse().map_err(|why| unusable(ANNOTATION_ADDRESS, &why))?;
         let certificate = CertificateDer::from_pem_slice(said(ANNOTATION_CERTIFICATE)?.as_bytes());
         let certificate = certificate.map_err(|why| unusable(ANNOTATION_CERTIFICATE, &why))?;

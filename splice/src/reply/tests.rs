@@ -129,9 +129,15 @@ fn what_is_told_of_requests_is_never_more_than_there_were() {
 fn a_reset_is_believed_at_the_next_number_and_at_that_of_the_fin() {
     let open = RespState { next: 100, ..RespState::default() };
     let closed = RespState { flags: RESP_FIN, ..open };
-    for (resp, start, believed) in
-        [(open, 100, true), (open, 99, false), (open, 101, false), (closed, 101, true), (closed, 100, true), (closed, 99, false), (closed, 102, false)]
-    {
+    for (resp, start, believed) in [
+        (open, 100, true),
+        (open, 99, false),
+        (open, 101, false),
+        (closed, 101, true),
+        (closed, 100, true),
+        (closed, 99, false),
+        (closed, 102, false),
+    ] {
         assert_eq!(resp.resets(start), believed, "{start}");
     }
 }

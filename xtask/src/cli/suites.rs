@@ -69,7 +69,8 @@ const LAB: &str = "tests";
 const FILE_LIMIT: u64 = 25;
 
 /// The suites that run a real API server.
-const ON_KUBERNETES: &[&str] = &["admission", "apiserver", "cluster", "cluster_routes", "commands", "controller", "deploy"];
+const ON_KUBERNETES: &[&str] =
+    &["admission", "apiserver", "cluster", "cluster_routes", "commands", "controller", "deploy"];
 /// Those that put the agent's image on nodes.
 const WITH_IMAGE: &[&str] = &["cluster"];
 
