@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     const WANT: InForce = InForce { generation: 2, hash: 7 };
-    const LATE: Duration = Duration::from_secs(60);
+    const LATE: Duration = Duration::from_mins(1);
 
     fn said(uid: &str, what: InForce) -> Line {
         Line::InForce { uid: uid.to_owned(), what }

@@ -6,8 +6,8 @@ use sidetrack_splice::{
         MARK_TURNED,
         reason::Reason,
         record::{
-            CONN_ADOPT, CONN_DIVERTED, CONN_HELD, Connection, FRAMING_HEAD, FRAMING_LOST, Leg, OPT_MULTIPATH, PHASE_OPAQUE, RESP_FIN, RESP_RESET,
-            RespState, STATE_DEAD, STATE_OWNER,
+            CONN_ADOPT, CONN_DIVERTED, CONN_HELD, Connection, FRAMING_HEAD, FRAMING_LOST, Leg, OPT_MULTIPATH,
+            PHASE_OPAQUE, RESP_FIN, RESP_RESET, RespState, STATE_DEAD, STATE_OWNER,
         },
     },
     packet::{Edit, flag, ports},

@@ -87,7 +87,7 @@ impl RespState {
 
     /// Whether the client believes a reset at `start`: it has its exact next number (RFC 5961, section 3.2). Behind a FIN Linux takes that of
     /// the FIN, too: a peer that has closed at once answers with the number that it was asked for (`tcp_reset_check` in
-    /// net/ipv4/tcp_input.c).
+    /// `net/ipv4/tcp_input.c`).
     #[inline(always)]
     #[must_use]
     pub const fn resets(&self, start: u64) -> bool {

@@ -39,7 +39,7 @@ type Lines = Framed<TlsStream<TcpStream>, LinesCodec>;
 
 /// Listens for agents.
 pub struct Listener {
-    listener: TcpListener,
+    socket: TcpListener,
     tls: TlsAcceptor,
     certificate: String,
     places: Arc<Semaphore>,
@@ -74,9 +74,9 @@ impl Listener {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)?;
-        let listener = TcpListener::bind(address).await.map_err(|error| ListenerError::Bind { address, error })?;
+        let socket = TcpListener::bind(address).await.map_err(|error| ListenerError::Bind { address, error })?;
         Ok(Self {
-            listener,
+            socket,
             tls: TlsAcceptor::from(Arc::new(config)),
             certificate: made.cert.pem(),
             places: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -86,7 +86,7 @@ impl Listener {
 
     /// Where it listens.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.socket.local_addr()
     }
 
     /// Its certificate, in PEM.
@@ -101,7 +101,7 @@ impl Listener {
         loop {
             while connections.try_join_next().is_some() {}
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
-            let (stream, peer) = match self.listener.accept().await {
+            let (stream, peer) = match self.socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     warn!("an agent's connection was not accepted: {error}");

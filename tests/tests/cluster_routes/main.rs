@@ -1,5 +1,6 @@
 //! Routes from a real API server: what it says of Sandboxes, Services, endpoints and pods is what the kernel does.
 
+mod told;
 mod world;
 
 use std::{thread, time::Duration};

@@ -229,9 +229,7 @@ pub fn condition(kind: &str, status: &str, reason: &str, message: &str, generati
 /// Makes the objects known to a server.
 pub fn install(server: &ApiServer) -> Result<()> {
     for directory in ["deploy/crd", "deploy/access"] {
-        for entry in fs::read_dir(xtask::root().join(directory)).context(directory)? {
-            server.admin().apply(&fs::read_to_string(entry?.path())?)?;
-        }
+        server.kubectl(&["apply", "--filename", &xtask::root().join(directory).to_string_lossy()])?;
     }
     server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]).map(drop)
 }

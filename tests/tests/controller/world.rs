@@ -2,7 +2,6 @@
 //! controllers would.
 
 use std::{
-    fs,
     process::Command,
     sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -32,9 +31,7 @@ pub fn open() -> bool {
 /// Installs definitions, policies and roles.
 pub fn install(server: &ApiServer) -> Result<()> {
     for directory in ["deploy/crd", "deploy/access"] {
-        for entry in fs::read_dir(xtask::root().join(directory)).context(directory)? {
-            server.admin().apply(&fs::read_to_string(entry?.path())?)?;
-        }
+        server.kubectl(&["apply", "--filename", &xtask::root().join(directory).to_string_lossy()])?;
     }
     server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]).map(drop)?;
     server.kubectl(&["create", "namespace", "sidetrack-system"]).map(drop)
