@@ -36,11 +36,14 @@ fn a_dry_run_stores_nothing() -> Result<()> {
 #[test]
 fn what_the_definition_does_not_have_is_an_error_and_takes_no_other_along() -> Result<()> {
     let Some(world) = World::new("strict")? else { return Ok(()) };
+    // Of several the API server names one, or more.
+    let mut wrong = sandbox("wrong");
+    wrong["spec"]["keyz"] = json!(["x"]);
+    world.me.feed(&["apply", "-f", "-"], &wrong.to_string())?.failed(5, &["is not valid:\n", "spec.keyz: "])?;
     let mut wrong = sandbox("wrong");
     wrong["spec"]["forks"][0]["image"] = json!({"app": "x"});
-    wrong["spec"]["keyz"] = json!(["x"]);
     let said = world.me.feed(&["apply", "-f", "-"], &format!("{wrong}\n---\n{}", sandbox("right")))?;
-    said.failed(5, &["sandbox wrong in namespace", "is not valid:\n", "image", "keyz"])?;
+    said.failed(5, &["sandbox wrong in namespace", "is not valid:\n", "image"])?;
     ensure!(said.out == "sandbox.sidetrack.dev/right applied\n", "{said:?}");
     let mut wrong = sandbox("wrong");
     wrong["spec"]["ttl"] = json!("2d");
