@@ -77,7 +77,7 @@ fn a_client_that_a_pod_forwards_for_is_refused_where_it_has_a_key_and_passes_whe
     ] {
         scene.lab.ip(&format!("-n guest {words}"))?;
     }
-    scene.client.sysctl("net.ipv4.ip_forward", "1")?;
+    scene.client.sysctl("net/ipv4/ip_forward", "1")?;
     let agent = scene.agent()?;
     let to = format!("http://{}/", scene.service.v4);
     let ask = |words: &[&str]| {

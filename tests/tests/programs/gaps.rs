@@ -60,6 +60,7 @@ fn a_connection_to_a_service_that_nobody_has_forked_passes_behind_a_gap_that_sta
         return Ok(());
     }
     let mut kernel = Kernel::load()?;
+    kernel.routes(0)?;
     let mut flow = kernel.open(v6)?;
     kernel.send(&mut flow, PLAIN)?;
     kernel.answer(&mut flow, OK)?;
@@ -68,6 +69,7 @@ fn a_connection_to_a_service_that_nobody_has_forked_passes_behind_a_gap_that_sta
     flow.sent += PLAIN.len() as u32;
     ensure!(kernel.counter(Reason::OpaqueGap)? == 1 && kernel.counter(Reason::ResetGap)? == 0);
     // Forked meanwhile: steered from the next request on.
+    kernel.routes(1)?;
     kernel.route("pr-1", 7)?;
     kernel.answer(&mut flow, OK)?;
     kernel.send(&mut flow, KEYED)?;

@@ -73,6 +73,7 @@ impl<const K: usize, const V: usize> Records<K, V> {
 pub struct Kernel {
     pub object: Ebpf,
     pub connections: Records<{ size_of::<Tuple>() }, { size_of::<Connection>() }>,
+    services: Records<{ size_of::<ServiceAddr>() }, { size_of::<Service>() }>,
     made: u16,
 }
 
@@ -135,17 +136,25 @@ impl Kernel {
             Array::try_from(object.map_mut("config").context("config")?)?;
         map.set(0, bytes(&default_carriers())?, 0)?;
         let connections = Records::take(&mut object, "connections")?;
-        let mut kernel = Self { object, connections, made: 0 };
-        let mut services: Records<{ size_of::<ServiceAddr>() }, { size_of::<Service>() }> =
-            Records::take(&mut kernel.object, "services")?;
+        let services = Records::take(&mut object, "services")?;
+        let mut kernel = Self { object, connections, services, made: 0 };
         for v6 in [false, true] {
             let service = kernel.flow(v6).service;
             kernel.watch(service)?;
-            let key = ServiceAddr { addr: service.ip().into(), port: service.port().to_be(), pad: 0 };
-            services.put(&key, &Service { id: SERVICE, routes: 1 })?;
         }
+        kernel.routes(1)?;
         on_cpu(0)?;
         Ok(kernel)
+    }
+
+    /// Says how many routes the services have.
+    pub fn routes(&mut self, routes: u32) -> Result<()> {
+        for v6 in [false, true] {
+            let service = self.flow(v6).service;
+            let key = ServiceAddr { addr: service.ip().into(), port: service.port().to_be(), pad: 0 };
+            self.services.put(&key, &Service { id: SERVICE, routes })?;
+        }
+        Ok(())
     }
 
     /// Lets the programs look at packets from and to this address.
