@@ -16,7 +16,8 @@ pub const INPUTS: &str = "sidetrack.dev/inputs";
 pub const BASELINE: &str = "sidetrack.dev/baseline";
 /// Says on a fork's Deployment what its author should know of the copy: a list in JSON.
 pub const HAZARDS: &str = "sidetrack.dev/hazards";
-/// On a Sandbox: when somebody has asked for new pods. Carried into the pod templates of its forks.
+/// On a Sandbox: when somebody has asked for new pods of all its forks, by RFC 3339; with `.` and a fork's name behind it, of that one.
+/// Carried into their pod templates.
 pub const RESTARTED_AT: &str = "sidetrack.dev/restarted-at";
 /// Keeps a Sandbox until its forks have gone.
 pub const FINALIZER: &str = "sidetrack.dev/forks";

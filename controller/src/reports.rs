@@ -58,12 +58,6 @@ impl Reports {
         self.ledger().verdict(uid, want, self.began.elapsed())
     }
 
-    /// How many of the nodes that count are heard, and how many count.
-    #[must_use]
-    pub fn heard(&self) -> (usize, usize) {
-        self.ledger().heard()
-    }
-
     fn begin(&self, node: &str) -> Stream {
         self.ledger().begin(node)
     }

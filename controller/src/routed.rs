@@ -7,10 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::Node,
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
-};
+use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -30,6 +27,10 @@ use tracing::{debug, warn};
 
 use crate::{
     reports::Reports,
+    status::{
+        Trouble,
+        conditions::{self, Finding},
+    },
     world::{Held, World},
 };
 
@@ -131,15 +132,12 @@ fn condition(sandbox: &Sandbox, verdict: &Verdict, now: Timestamp) -> Option<Con
     if said {
         return None;
     }
-    let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-    Some(Condition {
-        type_: ROUTED.to_owned(),
-        status: status.to_owned(),
-        last_transition_time: same.map_or(now, |same| same.last_transition_time.clone()),
-        observed_generation: generation,
-        reason: reason.to_owned(),
-        message,
-    })
+    let old = sandbox.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let finding = match verdict {
+        Verdict::Everywhere(_) => Finding::yes(ROUTED, reason, &message),
+        _ => Finding::no(ROUTED, &Trouble { reason: reason.to_owned(), message }),
+    };
+    conditions::set(old, vec![finding], generation, now).pop()
 }
 
 /// Whether an agent is to be there: not on nodes without a Linux kernel of their own.
@@ -180,6 +178,8 @@ fn follow_nodes(client: Client, reports: Arc<Reports>) -> (Store<Node>, AbortOnD
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn sandbox(generation: i64, conditions: Vec<Condition>) -> Sandbox {

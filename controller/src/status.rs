@@ -1,6 +1,6 @@
 //! What is said of a Sandbox. Pure: from what was found out to its `status`, which is written where it differs.
 
-mod conditions;
+pub(crate) mod conditions;
 mod forks;
 mod said;
 #[cfg(test)]

@@ -22,6 +22,4 @@ pub use self::{
 
 /// Under this name the API server notes which fields the command line has written.
 pub const MANAGER: &str = "sidetrack";
-/// An annotation of a Sandbox: when the pods of all its forks were restarted, by RFC 3339. With `.` and a fork's name behind it,
-/// when those of that one were.
-pub const RESTARTED_AT: &str = "sidetrack.dev/restarted-at";
+pub use sidetrack_controller::names::RESTARTED_AT;

@@ -22,7 +22,7 @@ const SAME: &[&[&str]] = &[&["ErrImagePull", "ImagePullBackOff"]];
 
 /// What a condition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     kind: &'static str,
     holds: bool,
     reason: String,
@@ -30,16 +30,16 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn yes(kind: &'static str, reason: &str, message: &str) -> Self {
+    pub(crate) fn yes(kind: &'static str, reason: &str, message: &str) -> Self {
         Self { kind, holds: true, reason: reason.to_owned(), message: message.to_owned() }
     }
 
-    pub(super) fn no(kind: &'static str, trouble: &Trouble) -> Self {
+    pub(crate) fn no(kind: &'static str, trouble: &Trouble) -> Self {
         Self { kind, holds: false, reason: trouble.reason.clone(), message: trouble.message.clone() }
     }
 
     /// What is found of several forks: the reason of the first, the words of all; nothing where there is none.
-    pub(super) fn joined(kind: &'static str, holds: bool, of: &[(String, Trouble)]) -> Option<Self> {
+    pub(crate) fn joined(kind: &'static str, holds: bool, of: &[(String, Trouble)]) -> Option<Self> {
         let (_, first) = of.first()?;
         let all: Vec<String> = of.iter().map(|(fork, trouble)| format!("fork {fork}: {}", trouble.message)).collect();
         Some(Self { kind, holds, reason: first.reason.clone(), message: all.join("\n") })
@@ -47,7 +47,7 @@ impl Finding {
 }
 
 /// The conditions that say this, of which those that stand keep their time.
-pub(super) fn set(
+pub(crate) fn set(
     old: &[Condition],
     findings: Vec<Finding>,
     generation: Option<i64>,

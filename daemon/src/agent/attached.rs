@@ -49,7 +49,6 @@ struct Members {
     elsewhere: HashMap<IpAddr, HashSet<NetnsId>>,
     /// Addresses that a pod had that has gone, and no other has: connections of theirs may be known yet.
     departed: HashSet<IpAddr>,
-    records: HashMap<NetnsId, Vec<IpAddr>>,
     /// What stands in map `pods` by this agent.
     shown: HashSet<PodKey>,
     listed: bool,
@@ -57,14 +56,15 @@ struct Members {
 
 impl Members {
     /// Takes a pod's addresses back. Returns those of its default route's interface.
-    fn release(&mut self, id: NetnsId, member: Option<&Member>) -> Vec<IpAddr> {
-        let mut its = self.records.remove(&id).unwrap_or_default();
+    fn release(&mut self, pod: &Pod) -> Vec<IpAddr> {
+        let id = pod.id();
+        let mut its = pod.addresses.clone();
         its.retain(|address| self.by_address.get(address).is_some_and(|m| m.pod.id() == id));
         for address in &its {
             self.by_address.remove(address);
             self.departed.insert(*address);
         }
-        for address in member.map_or(&[][..], |member| &member.pod.elsewhere) {
+        for address in &pod.elsewhere {
             if let Some(having) = self.elsewhere.get_mut(address) {
                 having.remove(&id);
                 if having.is_empty() {
@@ -222,25 +222,23 @@ impl Attached {
             _ = shared.maps.names.put(&names::pod_key(*address), &names::bytes(&name));
         }
         info!(pod = %name, interface = %pod.link.name, addresses = ?pod.addresses, ?mode, "attached");
-        let (addresses, elsewhere) = (pod.addresses.clone(), pod.elsewhere.clone());
         let member = Arc::new(Member { pod, name, packets, raw, ports, spare: Spare::default() });
         let mut members = self.lock();
         // At no moment is a pod that changes one that is gone: its connections would be forgotten.
         let old = members.by_id.insert(id, Arc::clone(&member));
-        for address in members.release(id, old.as_deref()) {
-            if !addresses.contains(&address) {
+        for address in old.iter().flat_map(|old| members.release(&old.pod)) {
+            if !member.pod.addresses.contains(&address) {
                 _ = shared.maps.names.remove(&names::pod_key(address));
             }
         }
-        for address in &addresses {
+        for address in &member.pod.addresses {
             members.by_address.insert(*address, Arc::clone(&member));
             members.departed.remove(address);
         }
-        for address in elsewhere {
-            members.elsewhere.entry(address).or_default().insert(id);
-            members.departed.remove(&address);
+        for address in &member.pod.elsewhere {
+            members.elsewhere.entry(*address).or_default().insert(id);
+            members.departed.remove(address);
         }
-        members.records.insert(id, addresses);
         drop(members);
         if let Some(old) = old {
             background(move || drop(old));
@@ -251,7 +249,7 @@ impl Attached {
     fn leave(&self, shared: &Shared, id: NetnsId) {
         let mut members = self.lock();
         let Some(member) = members.by_id.remove(&id) else { return };
-        for address in members.release(id, Some(&member)) {
+        for address in members.release(&member.pod) {
             let key = names::pod_key(address);
             debug_assert_eq!(key.kind, NAME_POD);
             _ = shared.maps.names.remove(&key);

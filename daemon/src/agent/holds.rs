@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::{
     Shared,
     attached::Member,
-    lack,
+    ended, lack,
     legs::{self, LegError},
     room::{Room, Share},
     seldom::{EVERY, Seldom},
@@ -125,17 +125,15 @@ impl Holds {
     fn foreign(&self, event: &Event) {
         let shared = &self.shared;
         let held = shared.maps.connections.find(&event.conn).filter(|c| c.now.holds(event.hold));
-        let waited =
-            held.is_some_and(|c| state::now().saturating_sub(c.now.active) > ATTACHED_WITHIN.as_nanos() as u64);
+        let waited = held.is_some_and(|c| ended::older(c.now.active, state::now(), ATTACHED_WITHIN));
         if !waited || !shared.attached.listed() || shared.attached.departed(event.conn.local_addr().ip()) {
             return debug!(conn = %event.conn, "held frame of an unknown pod");
         }
         warn!(conn = %event.conn, "a keyed request of a client that is in no pod of this node: the client is reset");
         let reason = Reason::ResetForeign as u32;
         let refused = Dial { hold: event.hold, status: DIAL_FAILED, slot: event.slot, reason, leg: LegRef::default() };
-        if let Err(error) = shared.maps.dials.put(&event.conn, &refused) {
-            shared.maps.counters.add(Reason::DialsFull);
-            return warn!(conn = %event.conn, "map dials takes no answer: {error}; the client's retransmission asks again");
+        if !self.put(event, &refused) {
+            return;
         }
         let (this, event) = (self.clone(), *event);
         tokio::spawn(async move {
@@ -258,6 +256,10 @@ impl Holds {
         if open.get(&event.conn).is_none_or(|hold| !hold.is_of(event)) {
             return true;
         }
+        self.put(event, dial)
+    }
+
+    fn put(&self, event: &Event, dial: &Dial) -> bool {
         let put = self.shared.maps.dials.put(&event.conn, dial);
         if let Err(error) = &put {
             self.shared.maps.counters.add(Reason::DialsFull);

@@ -2,16 +2,16 @@
 
 use anyhow::{Result, ensure};
 use rstest::rstest;
-use sidetrack_splice::abi::record::{Connection, RESP_FIN, RESP_RESET};
+use sidetrack_splice::{
+    abi::record::{Connection, RESP_FIN, RESP_RESET},
+    packet::flag::{FIN, RST},
+};
 use sidetrack_tests::gate::{Need, open};
 
 use crate::{
     kernel::{ACK, EGRESS, INGRESS, Kernel, PASS, run},
     stage::{OK, PLAIN},
 };
-
-const FIN: u8 = 1;
-const RST: u8 = 4;
 
 /// Linux believes it in CLOSE-WAIT: the client's socket is gone then, and says nothing of its own.
 #[rstest]
