@@ -32,10 +32,12 @@ impl Keeper {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Starts `command` in the lab's mount namespace and, if given, in a network namespace. It dies with the lab.
+    /// Starts `command` in the lab's mount namespace and, if given, in a network namespace. It dies with the lab, and
+    /// not before: a terminal's interrupt is for who has made the lab, and ends no server under a request.
     pub(super) fn spawn(&self, mut command: Command, netns: Option<&OwnedFd>) -> Result<Child> {
         let netns = netns.map(OwnedFd::try_clone).transpose()?;
         let name = format!("{command:?}");
+        command.process_group(0);
         // SAFETY: between fork and exec only system calls are made (setns, prctl), which are async-signal-safe, and no
         // memory is allocated: an error carries a number.
         unsafe {
