@@ -62,6 +62,8 @@ pub const DEFAULT_HELD_BYTES: u32 = 64 << 20;
 /// How long a fork may take to accept. A client whose keyed head has no answer for 2 s shall have a reset by then; what
 /// remains is for holding and answering.
 pub const DEFAULT_DIAL_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long the baseline has at least, where a leg to it must be dialled anew: for four SYNs, which go after 0, 1, 3 and 7 s (RFC 6298, 5.5).
+pub const BASELINE_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a head waits for the end of the response before it. Servers that stream answer in less, or not at all.
 pub const DEFAULT_SWITCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a leg without an exchange is kept: servers close idle connections after 60 s or more, single-worker servers

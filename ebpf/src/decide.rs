@@ -239,6 +239,9 @@ fn decide_head(c: *mut Connection, out: &mut Out) -> i64 {
                 out.step = STEP_DIAL;
                 held(out);
                 if out.step == STEP_DIAL && no_agent() {
+                    if out.want == WANT_BASELINE && out.state.head_may_wait(out.start, skb::now()) {
+                        return 1;
+                    }
                     if out.flags & ROUTE_OR_BASELINE == 0 {
                         return reset(out, Reason::ResetAgentDead);
                     }

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
     abi::{
-        LEGS as SLOTS, MARK, MARK_DIAL, MARK_DIAL_STAMPED, MARK_PARTED, MARK_REPLAY, MARKS,
+        DIAL_KEEPS, LEGS as SLOTS, MARK, MARK_DIAL, MARK_PARTED, MARK_REPLAY, MARKS,
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
@@ -37,9 +37,9 @@ pub fn egress(skb: *mut __sk_buff) -> i32 {
     let mark = skb::mark(skb);
     let ours = mark & !MARKS == MARK;
     if ours {
-        if mark == MARK_DIAL || mark == MARK_DIAL_STAMPED {
+        if mark & !DIAL_KEEPS == MARK_DIAL {
             skb::set_mark(skb, 0);
-            return open::dial(skb, u32::from(mark == MARK_DIAL_STAMPED));
+            return open::dial(skb, mark & DIAL_KEEPS);
         }
         if mark == MARK_PARTED {
             let verdict = part::leave(skb);
@@ -101,7 +101,10 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
     {
         return PASS;
     }
-    look(c, out);
+    // A reset comes once.
+    if !look(c, out) && flags & flag::RST == 0 {
+        return STOLEN;
+    }
     // Another CPU may have changed it since: what follows belongs to the copy.
     let place = out.state.place(start, end + u64::from(fin));
     // SAFETY: as above.
@@ -118,6 +121,7 @@ fn watch(skb: *mut __sk_buff, mark: u32) -> i32 {
         Place::Read | Place::Retry => read(skb, c, mark),
         Place::Behind => behind(skb, c),
         Place::Across => across(skb),
+        Place::Drop(Reason::Gap) if out.state.joins(mark == MARK_REPLAY) => behind(skb, c),
         Place::Drop(Reason::Gap) => adopt::gap(c),
         Place::Drop(reason) => {
             count(reason);
@@ -280,7 +284,11 @@ pub extern "C" fn read(skb: *mut __sk_buff, c: *mut Connection, mark: u32) -> i3
             }
             PASS_ON
         }
-        decide::STEP_CUT if decide::no_agent() => reset(out, Reason::ResetAgentDead),
+        decide::STEP_CUT
+            if decide::no_agent() && !(out.want == decide::WANT_BASELINE && out.state.cut_may_wait(out.now)) =>
+        {
+            reset(out, Reason::ResetAgentDead)
+        }
         decide::STEP_CUT => {
             count(Reason::HoldCut);
             if out.state.flags & CONN_PENDING != 0 || pend(c, out) {
@@ -327,7 +335,7 @@ pub extern "C" fn hold_head(skb: *mut __sk_buff, c: *mut Connection, mark: u32, 
     STOLEN
 }
 
-/// Hands over a segment behind a held head.
+/// Hands over a segment behind a held head, or behind frames that were held.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
@@ -352,7 +360,7 @@ pub extern "C" fn behind(skb: *mut __sk_buff, c: *mut Connection) -> i32 {
 #[inline(never)]
 pub extern "C" fn across(skb: *mut __sk_buff) -> i32 {
     let Some(out) = maps::out() else { return PASS };
-    if decide::no_agent() {
+    if decide::no_agent() && !out.state.across_may_wait(skb::now()) {
         return reset(out, Reason::ResetAgentDead);
     }
     out.cut = (out.state.held - out.start) as u32;

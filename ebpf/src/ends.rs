@@ -7,7 +7,6 @@ use sidetrack_splice::abi::{
 };
 
 use crate::{
-    atomic,
     count::{self, count},
     hold,
     maps::{self, HEADS, Out},
@@ -80,10 +79,7 @@ pub extern "C" fn reset_by_client(skb: *mut __sk_buff, c: *mut Connection) -> i3
                 ended(skb, out);
             }
         } else {
-            // SAFETY: a map value.
-            unsafe { atomic::settle(&raw const (*c).generation) };
-            look(c, out);
-            known = matches!(out.state.phase, PHASE_CLOSED | PHASE_RESET);
+            known = look(c, out) && matches!(out.state.phase, PHASE_CLOSED | PHASE_RESET);
         }
     }
     if !known {

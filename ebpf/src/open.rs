@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use sidetrack_splice::{
     abi::{
+        DIAL_ECN, DIAL_SACK, DIAL_STAMPS,
         addr::Tuple,
         reason::Reason,
         record::{Connection, Handshake, HeadKey, LEG_BASELINE, PHASE_WATCH, STATE_OWNER, Said},
@@ -16,7 +17,7 @@ use crate::{
     count::count,
     maps::{CONNECTIONS, CONTROL, FRESH, HANDSHAKES, HEADS, IN, INWARD, LEG, LEGS, OUT, OUTWARD, SERVICES},
     mem,
-    options::{self, STRIP_MULTIPATH, STRIP_TIMESTAMP},
+    options::{self, STRIP_MULTIPATH, STRIP_SACK, STRIP_TIMESTAMP},
     skb::{self, PASS, SHOT},
     turn,
 };
@@ -24,10 +25,11 @@ use crate::{
 /// `-E2BIG`: what `bpf_map_update_elem` says of a hash map without room.
 const FULL: i32 = -7;
 
-/// A packet of a leg that the agent dials. Its SYN is noted, and loses its timestamps unless the client has them, too.
+/// A packet of a leg that the agent dials. Its SYN is noted, and loses what the client has not agreed to: it `keeps` the rest, as
+/// `DIAL_` flags.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn dial(skb: *mut __sk_buff, stamped: u32) -> i32 {
+pub extern "C" fn dial(skb: *mut __sk_buff, keeps: u32) -> i32 {
     let Some(out) = OUT.get_ptr_mut(0) else { return PASS };
     // SAFETY: a per-CPU value that nothing else uses meanwhile.
     let out = unsafe { &mut *out };
@@ -43,10 +45,12 @@ pub extern "C" fn dial(skb: *mut __sk_buff, stamped: u32) -> i32 {
         count(if error == FULL { Reason::HandshakesFull } else { Reason::ErrMap });
         return SHOT;
     }
-    if stamped == 0
-        && p.options_len() != 0
-        && options::edit_options(skb, p.tcp_at, p.options_len(), STRIP_TIMESTAMP, 0) < 0
-    {
+    let stamps = if keeps & DIAL_STAMPS == 0 { STRIP_TIMESTAMP } else { 0 };
+    let sack = if keeps & DIAL_SACK == 0 { STRIP_SACK } else { 0 };
+    let (strip, len) = (stamps | sack, p.options_len());
+    let fits = strip == 0 || len == 0 || options::edit_options(skb, p.tcp_at, len, strip, 0) >= 0;
+    let quiet = keeps & DIAL_ECN != 0 || p.ecn() == 0 || options::without_ecn(skb, p);
+    if !fits || !quiet {
         count(Reason::ErrStore);
         return SHOT;
     }

@@ -16,6 +16,8 @@ use crate::{maps::OPTIONS, skb};
 pub const STRIP_TIMESTAMP: u32 = 1;
 /// Replace MPTCP and TCP Fast Open by NOPs.
 pub const STRIP_MULTIPATH: u32 = 2;
+/// Replace a SYN's offer of SACK by NOPs.
+pub const STRIP_SACK: u32 = 4;
 
 /// Two NOPs and a timestamp, as Linux writes it in every segment but a SYN (`tcp_options_write`).
 const TIMESTAMP_ALONE: u32 = u32::from_ne_bytes([1, 1, 8, 10]);
@@ -58,6 +60,7 @@ pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags
         edit: OptionEdit {
             strip_timestamp: flags & STRIP_TIMESTAMP != 0,
             strip_multipath: flags & STRIP_MULTIPATH != 0,
+            strip_sack: flags & STRIP_SACK != 0,
             sack,
         },
         syn: SynOptions { mss: 536, ..SynOptions::default() },
@@ -94,6 +97,14 @@ pub extern "C" fn edit_options(skb: *mut __sk_buff, tcp_at: u32, len: u32, flags
         }
     }
     i64::from(syn.mss) | i64::from(syn.wscale) << 16 | i64::from(syn.options) << 24
+}
+
+/// Lets a SYN not ask for ECN. False: it could not be written.
+#[inline(always)]
+pub fn without_ecn(skb: *mut __sk_buff, p: &Packet) -> bool {
+    let mut diff = Diff::new();
+    diff.word(p.control, p.without_ecn());
+    skb::store(skb, p.tcp_at + 12, &p.without_ecn(), 0) && skb::fix_checksum(skb, p.tcp_at + 16, diff.sum())
 }
 
 /// A segment's timestamps.

@@ -24,11 +24,26 @@ pub const READ: i32 = -107;
 /// The client is reset, because of `Out::reason`.
 pub const GIVE_UP: i32 = -103;
 
-/// Copies the connection's state.
+/// Copies the connection's state. False, and counted: others were writing to it all the time.
+///
+/// What decides by the copy alone commits nothing that would be checked: with a new owner and an old boundary, what is from before a
+/// switch would be the new owner's.
 #[inline(always)]
-pub fn look(c: *const Connection, out: &mut Out) {
-    // SAFETY: a map value; what was copied is checked at commit.
-    out.generation = unsafe { atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state) };
+pub fn look(c: *mut Connection, out: &mut Out) -> bool {
+    let mut tries = 0;
+    while tries < 4 {
+        // SAFETY: a map value; what was copied is only used if it is whole.
+        unsafe {
+            out.generation = atomic::copy(&raw const (*c).generation, &raw const (*c).now, &raw mut out.state);
+            if atomic::unchanged(&raw mut (*c).generation, out.generation) {
+                return true;
+            }
+            atomic::settle(&raw const (*c).generation);
+        }
+        tries += 1;
+    }
+    count(Reason::Busy);
+    false
 }
 
 /// Writes to the connection's state, if nobody else has changed it since it was copied. False, and counted: somebody has.
@@ -67,6 +82,7 @@ pub fn pend(c: *mut Connection, out: &mut Out) -> bool {
     // SAFETY: a state that nobody else writes.
     claimed(c, out, |now, out| unsafe {
         (*now).acked = out.packet.ack;
+        (*now).asked_at = out.now;
         (*now).flags |= CONN_PENDING;
     })
 }

@@ -11,6 +11,8 @@ pub mod reason;
 pub mod record;
 pub mod route;
 
+use record::{OPT_ECN, OPT_SACK, OPT_TIMESTAMP};
+
 /// Version of every pinned record but `control`. It names the pin directory.
 ///
 /// A build for tests of an upgrade has another one, `SIDETRACK_ABI` in its environment.
@@ -42,10 +44,26 @@ pub const KEY_MAX: usize = 63;
 pub const MARK: u32 = 0x51d0_0000 | ABI << 4;
 /// The bits in which they differ.
 pub const MARKS: u32 = 0xf;
-/// `skb->mark` of a leg that the agent dials for a client without timestamps: egress removes the option from its SYN.
-pub const MARK_DIAL: u32 = MARK | 1;
-/// The same for a client with timestamps: the SYN keeps the option.
-pub const MARK_DIAL_STAMPED: u32 = MARK | 5;
+/// `skb->mark` of a leg that the agent dials, with what its SYN keeps in the bits [`DIAL_KEEPS`]. All else of those egress removes: the
+/// leg would get what its client has not agreed to.
+pub const MARK_DIAL: u32 = MARK | 8;
+/// The bits of a [`MARK_DIAL`] that say what the SYN keeps.
+pub const DIAL_KEEPS: u32 = 7;
+/// Timestamps (RFC 7323).
+pub const DIAL_STAMPS: u32 = 1;
+/// Selective acknowledgements (RFC 2018).
+pub const DIAL_SACK: u32 = 2;
+/// Explicit congestion notification (RFC 3168).
+pub const DIAL_ECN: u32 = 4;
+
+/// The mark of a leg for a client that has agreed to `options` (`OPT_` flags) with its baseline.
+#[must_use]
+pub const fn dial_mark(options: u8) -> u32 {
+    let stamps = if options & OPT_TIMESTAMP != 0 { DIAL_STAMPS } else { 0 };
+    let sack = if options & OPT_SACK != 0 { DIAL_SACK } else { 0 };
+    let ecn = if options & OPT_ECN != 0 { DIAL_ECN } else { 0 };
+    MARK_DIAL | stamps | sack | ecn
+}
 /// `skb->mark` of a held frame that the agent sends again.
 pub const MARK_REPLAY: u32 = MARK | 2;
 /// `skb->mark` of a frame that the agent made (a reset for a leg): egress lets it pass.

@@ -28,6 +28,10 @@ pub const HELD_MAX: u32 = 1 << 20;
 /// How long a head waits for the old owner while no agent is there to end that: the client's own retransmissions try.
 pub const WAIT_ALONE_NS: u64 = 5_000_000_000;
 
+/// How long what nobody has asked a fork for waits for the successor of a dead agent, where it cannot go on without one. A client that
+/// sends a head again and again tries last after some 25 s within it (RFC 6298, 5.5).
+pub const WAIT_SUCCESSOR_NS: u64 = 30_000_000_000;
+
 /// A leg that gives no sign of life is given up within this time of the first retransmission that it leaves without an answer.
 pub const DEAD_WITHIN_NS: u64 = 2_000_000_000;
 
@@ -187,6 +191,35 @@ impl ConnState {
         }
     }
 
+    /// Whether an unkeyed head at `start` may wait for the successor of a dead agent: it has not waited for long.
+    #[inline(always)]
+    #[must_use]
+    pub const fn head_may_wait(&self, start: u64, now: u64) -> bool {
+        self.phase != PHASE_HOLD || self.held != start || now.saturating_sub(self.active) <= WAIT_SUCCESSOR_NS
+    }
+
+    /// The same of a frame that must be cut before it: since the first one, [`Self::asked_at`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn cut_may_wait(&self, now: u64) -> bool {
+        self.flags & CONN_PENDING == 0 || now.saturating_sub(self.asked_at) <= WAIT_SUCCESSOR_NS
+    }
+
+    /// The same of a frame that reaches into the head that is held.
+    #[inline(always)]
+    #[must_use]
+    pub const fn across_may_wait(&self, now: u64) -> bool {
+        self.held_for == Want::BASELINE && now.saturating_sub(self.active) <= WAIT_SUCCESSOR_NS
+    }
+
+    /// Whether a segment that cannot be read yet comes behind frames that the agent still sends: it joins them. One that the agent sends
+    /// (`replayed`) has none before it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn joins(&self, replayed: bool) -> bool {
+        !replayed && self.flags & CONN_PENDING != 0 && matches!(self.phase, PHASE_WATCH)
+    }
+
     /// Holds a head. Returns whether the agent should be asked: at first, and again at a bounded rate, so that the successor of a
     /// dead agent is asked too.
     #[inline(always)]
@@ -305,6 +338,9 @@ pub enum Want {
 }
 
 impl Want {
+    /// [`Self::number`] of the baseline.
+    pub const BASELINE: u32 = 0;
+
     /// A number that differs between two wants that follow one another: of other routes, or of one that has changed meanwhile.
     #[inline(always)]
     #[must_use]

@@ -128,6 +128,13 @@ impl Packet {
         if self.flags & (flag::ECE | flag::CWR) == asks { crate::abi::record::OPT_ECN } else { 0 }
     }
 
+    /// The control word of a SYN that does not ask for ECN.
+    #[inline(always)]
+    #[must_use]
+    pub const fn without_ecn(&self) -> u32 {
+        (u32::from_be(self.control) & !(((flag::ECE | flag::CWR) as u32) << 16)).to_be()
+    }
+
     /// Whether that header stands between the others.
     #[inline(always)]
     #[must_use]
@@ -303,6 +310,8 @@ pub struct OptionEdit {
     pub strip_timestamp: bool,
     /// Replace MPTCP and TCP Fast Open by NOPs.
     pub strip_multipath: bool,
+    /// Replace a SYN's offer of SACK by NOPs (RFC 2018, section 2).
+    pub strip_sack: bool,
     /// Add this to every edge of SACK blocks.
     pub sack: u32,
 }
@@ -371,7 +380,12 @@ impl OptionWalk {
                 self.syn.wscale = if third > 14 { 14 } else { third };
                 self.syn.options |= OPT_WSCALE;
             }
-            4 => self.syn.options |= OPT_SACK,
+            4 => {
+                strip = self.edit.strip_sack;
+                if !strip {
+                    self.syn.options |= OPT_SACK;
+                }
+            }
             5 if self.edit.sack != 0 => {
                 self.edges = (size - 2) / 4;
                 self.at += 2;

@@ -347,6 +347,47 @@ fn known_dead(agent: &Agent) -> Result<()> {
     Ok(())
 }
 
+/// A request that nobody has asked a fork for, and that needs an agent nonetheless.
+#[rstest]
+#[case::in_parts(true)]
+#[case::behind_another_in_one_segment(false)]
+fn an_unkeyed_request_waits_for_an_agent_that_stands_still(#[case] in_parts: bool) -> Result<()> {
+    let Some(scene) = Scene::open("stands-still", RENO)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let (mut http, mut other) = (scene.http()?, scene.http()?);
+    for http in [&mut http, &mut other] {
+        http.exchange(&Request::get("/").key(KEY))?;
+    }
+    agent.freeze()?;
+    known_dead(&agent)?;
+    let ask = |http: &mut Http, key: Option<&str>| {
+        let (keyed, wanted) = (Request::get("/").key(KEY), Request::get("/").maybe_key(key));
+        if in_parts {
+            let wire = wanted.wire();
+            http.send(&wire[..9])?;
+            http.settle()?;
+            http.send(&wire[9..])?;
+        } else {
+            http.send(&[keyed.wire(), wanted.wire()].concat())?;
+            http.response(&keyed)?;
+        }
+        http.response(&wanted)
+    };
+    let answered = thread::scope(|scope| {
+        let unkeyed = scope.spawn(|| ask(&mut http, None));
+        let refused = ask(&mut other, Some(OTHER_KEY));
+        ensure!(matches!(refused, Err(HttpError::Reset)), "{refused:?}\n{}", agent.explain());
+        thread::sleep(Duration::from_secs(3));
+        ensure!(!unkeyed.is_finished(), "nobody was there to let it go on");
+        agent.thaw()?;
+        unkeyed.join().expect("it panics at nothing").with_context(|| agent.explain())
+    })?;
+    ensure!(answered.served_by() == "base", "{answered:?}");
+    ensure!(agent.counter("reset_agent_dead")? == 1, "{}", agent.explain());
+    scene.isolated()?;
+    agent.no_errors()
+}
+
 #[test]
 fn what_needs_a_dead_agent_is_reset_at_once_and_all_else_goes_on() -> Result<()> {
     let Some(scene) = Scene::open("known-dead", BBR)? else { return Ok(()) };

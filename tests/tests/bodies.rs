@@ -154,6 +154,24 @@ fn chunked_bodies_go_both_ways_whatever_their_chunks(#[values(BBR, RENO)] conges
     agent.no_errors()
 }
 
+/// What comes behind a held head while the agent sends that again must not overtake what it still has.
+#[rstest]
+fn chunked_uploads_behind_a_cold_head_leave_no_gap(#[values(BBR, RENO)] congestion: &str) -> Result<()> {
+    let Some(scene) = Scene::open("chunked-cold", congestion)? else { return Ok(()) };
+    let agent = scene.agent()?;
+    let upload = body("up", 200_000);
+    for round in 0..100 {
+        let request = Request::post("/echo", upload.clone()).chunked(1000 + round).key(KEY);
+        let mut http = scene.http()?;
+        exchange(&mut http, &request, &agent)?
+            .verify_echo("fork", &upload)
+            .with_context(|| format!("round {round}"))?;
+    }
+    ensure!(agent.counter("gap")? == 0, "{}", agent.explain());
+    scene.isolated()?;
+    agent.no_errors()
+}
+
 #[rstest]
 fn chunk_extensions_and_trailers_are_no_heads(#[values(None, Some(KEY))] key: Option<&str>) -> Result<()> {
     let Some(scene) = Scene::open("trailers", BBR)? else { return Ok(()) };

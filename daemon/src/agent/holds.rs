@@ -49,6 +49,8 @@ const ADOPT: Duration = Duration::from_secs(2);
 struct Held {
     bytes: Vec<u8>,
     gso_size: u32,
+    /// Its sequence number.
+    seq: u32,
     /// Its part of what may be kept, while it is.
     _share: Option<Arc<Share>>,
 }
@@ -65,6 +67,13 @@ impl Hold {
     /// Whether it is the one that this event began: the head may have asked for something else since.
     fn is_of(&self, event: &Event) -> bool {
         self.number == event.hold
+    }
+
+    /// Takes what has come behind the head, in order: what the programs hand over meanwhile may come before what is sent again.
+    fn take_behind(&mut self) -> Vec<Held> {
+        let (head, mut behind) = (self.head.seq, std::mem::take(&mut self.behind));
+        behind.sort_by_key(|held| held.seq.wrapping_sub(head));
+        behind
     }
 }
 
@@ -111,7 +120,11 @@ impl Holds {
             EVENT_CUT => match cut(frame, event.cut as usize) {
                 Ok((first, second)) => {
                     for bytes in [first, second] {
-                        self.again(event, &member, Held { bytes, gso_size: event.gso_size, _share: None });
+                        self.again(
+                            event,
+                            &member,
+                            Held { bytes, gso_size: event.gso_size, seq: event.seq, _share: None },
+                        );
                     }
                 }
                 Err(error) => warn!(conn = %event.conn, "a frame cannot be cut: {error}"),
@@ -149,7 +162,8 @@ impl Holds {
             debug!(conn = %event.conn, "a held frame is dropped: as much is held as limits.heldBytes allows");
             return None;
         };
-        Some(Held { bytes: frame.to_vec(), gso_size: event.gso_size, _share: Some(Arc::new(share)) })
+        let share = Some(Arc::new(share));
+        Some(Held { bytes: frame.to_vec(), gso_size: event.gso_size, seq: event.seq, _share: share })
     }
 
     fn begin(&self, event: &Event, frame: Held, member: Arc<Member>) {
@@ -222,16 +236,20 @@ impl Holds {
         true
     }
 
-    /// Ends the hold: what came behind the head follows it.
+    /// Ends the hold: what came behind the head follows it, and what comes behind that meanwhile.
     fn finish(&self, event: &Event, member: &Member) {
-        let mut open = self.lock();
-        if open.get(&event.conn).is_none_or(|hold| !hold.is_of(event)) {
-            return;
-        }
-        let ended = open.remove(&event.conn);
-        drop(open);
-        for held in ended.into_iter().flat_map(|h| h.behind) {
-            self.again(event, member, held);
+        loop {
+            let mut open = self.lock();
+            let Some(hold) = open.get_mut(&event.conn).filter(|hold| hold.is_of(event)) else { return };
+            let behind = hold.take_behind();
+            if behind.is_empty() {
+                open.remove(&event.conn);
+                return;
+            }
+            drop(open);
+            for held in behind {
+                self.again(event, member, held);
+            }
         }
     }
 
@@ -357,7 +375,7 @@ impl Holds {
             }
             return;
         }
-        let refused = !self.goes_on(event, member, begun + self.shared.config.dial_timeout + ADOPT).await;
+        let refused = !self.goes_on(event, member, Instant::now() + self.shared.config.dial_timeout + ADOPT).await;
         if refused {
             warn!(
                 conn = %event.conn, service = made.service, fork = %made.target,

@@ -1,6 +1,6 @@
 //! Makes legs, and ends them.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use sidetrack_splice::{
     abi::{
@@ -21,6 +21,7 @@ use zerocopy::IntoBytes;
 use super::{Shared, attached::Member, untaken};
 use crate::{
     cold::{ClientOptions, DialError, DialRequest, Dialled, dial, reset_packet},
+    config::BASELINE_DIAL_TIMEOUT,
     pods::clients,
     state,
 };
@@ -202,7 +203,7 @@ pub(super) async fn make(
         ports: &member.ports,
         spare: &member.spare,
         prefix,
-        deadline: Instant::now() + shared.config.dial_timeout,
+        deadline: Instant::now() + patience(shared, event),
         client,
     };
     let dialled = dial(&member.pod, request).await.map_err(|error| match error {
@@ -281,6 +282,13 @@ pub(super) async fn make(
         ..LegRef::default()
     };
     Ok(Made { leg, isn: conn.isn, service, key, target: backend, dialled: Some(dialled) })
+}
+
+/// How long a backend may take to answer. Nobody has asked for another than the baseline: it gets as long as SYNs need that are lost now
+/// and then, as if the client dialled it.
+fn patience(shared: &Shared, event: &Event) -> Duration {
+    let wanted = shared.config.dial_timeout;
+    if event.route == 0 { wanted.max(BASELINE_DIAL_TIMEOUT) } else { wanted }
 }
 
 /// By how many bits a window field is shifted left between two scales. Scales are 0..=14 (RFC 7323 2.3).

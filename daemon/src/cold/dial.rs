@@ -14,8 +14,8 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sidetrack_splice::abi::{
-    MARK_DIAL, MARK_DIAL_STAMPED,
-    record::{OPT_ECN, OPT_SACK, OPT_TIMESTAMP, OPT_WSCALE},
+    dial_mark,
+    record::{OPT_ECN, OPT_SACK, OPT_WSCALE},
 };
 use socket2::Socket;
 use tokio::{
@@ -156,8 +156,7 @@ fn start<'a>(
 
 /// Lets a socket ask for what the client has asked for.
 fn suit(socket: &Socket, target: SocketAddr, client: ClientOptions, mtu: u32) -> Result<(), DialError> {
-    let mark = if client.options & OPT_TIMESTAMP == 0 { MARK_DIAL } else { MARK_DIAL_STAMPED };
-    socket.set_mark(mark).map_err(DialError::at("marking a socket (SO_MARK)"))?;
+    socket.set_mark(dial_mark(client.options)).map_err(DialError::at("marking a socket (SO_MARK)"))?;
     let set = || -> io::Result<()> {
         let headers = if target.is_ipv4() { 40 } else { 60 };
         // Left alone where it is what the route gives anyway: the kernel caps the backend's MSS by it, too, and its

@@ -109,8 +109,8 @@ fn every_edge_of_sack_blocks_moves() {
 proptest::proptest! {
     #[test]
     fn no_options_make_the_walk_endless_or_leave_their_bytes(
-        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..=40), sack: u32, a: bool, b: bool
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..=40), sack: u32, a: bool, b: bool, c: bool
     ) {
-        walk(&bytes, OptionEdit { strip_timestamp: a, strip_multipath: b, sack });
+        walk(&bytes, OptionEdit { strip_timestamp: a, strip_multipath: b, strip_sack: c, sack });
     }
 }

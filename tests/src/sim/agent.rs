@@ -13,7 +13,7 @@ use std::{
 
 use sidetrack::{agent::ended::Silence, cold::ports::Ports};
 use sidetrack_splice::{
-    abi::{addr::Tuple, event::Event},
+    abi::{addr::Tuple, dial_mark, event::Event},
     table::{Op, Programmed, RouteTable, Targets},
 };
 
@@ -118,9 +118,9 @@ impl Agent {
         self.ports.give_back(target, port, at);
     }
 
-    /// Whether this connection of the pod is one that it dials, and whether with timestamps.
-    pub fn dials(&self, leg: &Tuple) -> Option<bool> {
-        self.dialing.iter().find(|it| it.tuple == *leg).map(|it| it.stamped)
+    /// The mark of this connection of the pod, where it is one that it dials.
+    pub fn dials(&self, leg: &Tuple) -> Option<u32> {
+        self.dialing.iter().find(|it| it.tuple == *leg).map(|it| dial_mark(it.agreed))
     }
 }
 

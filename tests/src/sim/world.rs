@@ -8,7 +8,6 @@ use std::{
 
 use sidetrack_splice::{
     abi::{
-        MARK_DIAL, MARK_DIAL_STAMPED,
         addr::Tuple,
         reason::Reason,
         record::{CONN_ADOPT, PHASE_WATCH, RESP_RESET},
@@ -252,8 +251,8 @@ impl World {
             let mut mark = 0;
             if packet::parse(&frame, &mut p) {
                 let tuple = packet::outbound(&p);
-                if let Some(stamped) = self.agent.dials(&tuple) {
-                    mark = if stamped { MARK_DIAL_STAMPED } else { MARK_DIAL };
+                if let Some(dials) = self.agent.dials(&tuple) {
+                    mark = dials;
                     self.note_dial(&tuple, &p, &mut frame);
                 }
             }

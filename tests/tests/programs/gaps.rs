@@ -1,13 +1,14 @@
 //! Bytes of a client that the programs never see: what comes behind them is dropped for a time that has a bound.
 
 use crate::{
-    kernel::{ACK, EGRESS, Flow, Kernel, PASS, run},
+    kernel::{ACK, EGRESS, Flow, Kernel, PASS, run, run_marked},
     stage::{KEYED, OK, PLAIN, Stage},
 };
 use anyhow::{Result, ensure};
 use rstest::rstest;
 use sidetrack_splice::{
     abi::{
+        MARK_REPLAY,
         reason::Reason,
         record::{CONN_ADOPT, PHASE_HOLD, PHASE_RESET, PHASE_WATCH},
     },
@@ -44,10 +45,30 @@ fn a_connection_that_was_read_is_reset_behind_a_gap_that_stays(#[values(false, t
     ensure!(kernel.connection(&flow)?.now.phase == PHASE_RESET && kernel.counter(Reason::ResetGap)? == 1);
 
     let mut stage = Stage::of(kernel, v6)?;
+    ensure!(stage.kernel.send(&mut stage.flow, PLAIN)? == PASS, "nothing that was held is under way any more");
     stage.flow.sent += 500;
     ensure!(outlast(&mut stage.kernel, &stage.flow, PLAIN)? != PASS, "it was diverted");
     ensure!(stage.kernel.connection(&stage.flow)?.now.phase == PHASE_RESET);
     ensure!(stage.kernel.counter(Reason::ResetGap)? == 2);
+    Ok(())
+}
+
+/// They are behind what the agent still sends, perhaps: it gets them, too, and they follow in order.
+#[rstest]
+fn what_comes_behind_frames_that_the_agent_has_joins_them(#[values(false, true)] v6: bool) -> Result<()> {
+    if !open(&[Need::Lab]) {
+        return Ok(());
+    }
+    let stage = Stage::of(Kernel::load()?, v6)?;
+    let counts =
+        || Ok::<_, anyhow::Error>((stage.kernel.counter(Reason::HoldMore)?, stage.kernel.counter(Reason::Gap)?));
+    let (more, gaps) = counts()?;
+    let behind = Flow { sent: stage.flow.sent + 500, ..stage.flow.clone() }.request(ACK, PLAIN);
+    ensure!(run(&stage.kernel.object, EGRESS, &behind)? != PASS);
+    ensure!(counts()? == (more + 1, gaps), "the agent has it: {:?}", counts()?);
+    // When that sends it there is nothing before it: what is missing is the client's to send again.
+    ensure!(run_marked(&stage.kernel.object, EGRESS, &behind, MARK_REPLAY)?.0 != PASS);
+    ensure!(counts()? == (more + 1, gaps + 1), "{:?}", counts()?);
     Ok(())
 }
 

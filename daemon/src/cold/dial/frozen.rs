@@ -46,10 +46,16 @@ pub enum Mismatch {
         client: u16,
     },
     /// The backend may send SACK blocks, which the client has not agreed to.
-    #[error("the backend uses SACK, and the client does not; set net.ipv4.tcp_sack alike in both pods")]
+    #[error(
+        "the backend uses SACK, to which the client has not agreed with its baseline: the SYN did not offer it when it left the pod, \
+        so something on its way has added it"
+    )]
     Sack,
     /// The backend may send ECN marks, which the client has not agreed to.
-    #[error("the backend uses ECN, and the client does not; set net.ipv4.tcp_ecn alike in both pods")]
+    #[error(
+        "the backend uses ECN, to which the client has not agreed with its baseline: the SYN did not ask for it when it left the pod, \
+        so something on its way has"
+    )]
     Ecn,
 }
 

@@ -1,6 +1,6 @@
 //! Makes legs and ends them, as `daemon/src/agent/legs.rs` and `daemon/src/cold/dial.rs`.
 
-use sidetrack::agent::untaken;
+use sidetrack::{agent::untaken, config::BASELINE_DIAL_TIMEOUT};
 use sidetrack_splice::{
     abi::{
         addr::Tuple,
@@ -29,12 +29,17 @@ use super::{
 /// Ports of the pod's own.
 const OWN: std::ops::RangeInclusive<u16> = 32768..=60999;
 
+/// As `daemon/src/agent/legs.rs::patience`.
+fn patience(event: &Event) -> Nanos {
+    if event.route == 0 { DIAL_TIMEOUT.max(BASELINE_DIAL_TIMEOUT.as_nanos() as u64) } else { DIAL_TIMEOUT }
+}
+
 /// A connection to a backend in the making.
 pub struct Dialing {
     /// It.
     pub tuple: Tuple,
-    /// Whether its SYN keeps its timestamps.
-    pub stamped: bool,
+    /// What its client has agreed to with the baseline, as `OPT_` flags.
+    pub agreed: u8,
     event: Event,
     /// The route whose fork could not be had before this, or zero.
     instead_of: u32,
@@ -99,7 +104,7 @@ impl World {
         self.hosts[0].connect(handle, local, (target.ip(), target.port()));
         self.agent.dialing.push(Dialing {
             tuple: Tuple::new(local.into(), target),
-            stamped: c.client.options & c.server.options & OPT_TIMESTAMP != 0,
+            agreed: c.client.options & c.server.options,
             event,
             instead_of,
             begun: self.now,
@@ -111,7 +116,7 @@ impl World {
             syn: Said::default(),
             syn_ack: Said::default(),
         });
-        self.wake_at(0, self.now + DIAL_TIMEOUT);
+        self.wake_at(0, self.now + patience(&event));
         Ok(())
     }
 
@@ -131,7 +136,7 @@ impl World {
         while at < self.agent.dialing.len() {
             let it = &mut self.agent.dialing[at];
             let socket = self.hosts[0].tcp(it.handle);
-            let late = self.now >= it.begun + DIAL_TIMEOUT;
+            let late = self.now >= it.begun + patience(&it.event);
             let ready = match socket.state() {
                 State::Established if socket.recv_queue() != 0 => Err(()),
                 State::Established if !it.written => {
@@ -182,7 +187,7 @@ impl World {
         };
         let agreed = c.client.options & c.server.options;
         let scaled = agreed & OPT_WSCALE != 0;
-        let options = it.syn.options & it.syn_ack.options & !(if it.stamped { 0 } else { OPT_TIMESTAMP });
+        let options = it.syn.options & it.syn_ack.options & (it.agreed | !(OPT_TIMESTAMP | OPT_SACK));
         if it.syn_ack.mss < c.server.mss.min(c.client.mss) || options & !agreed & OPT_SACK != 0 {
             self.abandon(it);
             return Err(refused);

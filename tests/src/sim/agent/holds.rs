@@ -179,7 +179,7 @@ impl World {
                 } else {
                     self.answer(&event, DIAL_BASELINE, instead_of, made.leg);
                 }
-                self.adopt(event, Some(made), begun + DIAL_TIMEOUT + ADOPT, PAUSE);
+                self.adopt(event, Some(made), self.now + DIAL_TIMEOUT + ADOPT, PAUSE);
             }
             Err(_) if !self.waits(&event) => {}
             Err(NoLeg::Outdated) => {

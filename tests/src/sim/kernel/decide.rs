@@ -161,6 +161,9 @@ impl Kernel {
                     out.step = Step::Dial;
                     self.held();
                     if self.out.step == Step::Dial && self.no_agent() {
+                        if self.out.want == Want::Baseline && self.out.state.head_may_wait(self.out.start, self.now) {
+                            return false;
+                        }
                         if !self.out.or_baseline {
                             return self.refuse(Reason::ResetAgentDead);
                         }

@@ -2,7 +2,7 @@
 
 use sidetrack_splice::{
     abi::{
-        LEGS as SLOTS, MARK_DIAL, MARK_DIAL_STAMPED, MARK_REPLAY,
+        DIAL_KEEPS, LEGS as SLOTS, MARK_DIAL, MARK_REPLAY,
         event::{EVENT_CUT, EVENT_DIAL, EVENT_MORE, EVENT_WAIT},
         reason::Reason,
         record::{
@@ -16,13 +16,13 @@ use sidetrack_splice::{
     seq::{self, Numbers},
 };
 
-use super::{Kernel, Next, OUTWARD, Step, Verdict, leg_tuple, long::is_long, packet};
+use super::{Kernel, Next, OUTWARD, Step, Verdict, Want, leg_tuple, long::is_long, packet};
 
 impl Kernel {
     /// Decides about one packet that the pod sends.
     pub fn egress(&mut self, frame: &mut Vec<u8>, mark: u32) -> Verdict {
         match mark {
-            MARK_DIAL | MARK_DIAL_STAMPED => self.dial(frame, mark == MARK_DIAL_STAMPED),
+            dial if dial & !DIAL_KEEPS == MARK_DIAL => self.dial(frame, dial & DIAL_KEEPS),
             0 | MARK_REPLAY => self.watch(frame, mark == MARK_REPLAY),
             _ => Verdict::Pass,
         }
@@ -81,6 +81,7 @@ impl Kernel {
             Place::Read | Place::Retry => self.read(frame, replayed),
             Place::Behind => self.behind(frame),
             Place::Across => self.across(frame),
+            Place::Drop(Reason::Gap) if self.out.state.joins(replayed) => self.behind(frame),
             Place::Drop(Reason::Gap) => self.gap(),
             Place::Drop(reason) => {
                 self.count(reason);
@@ -222,13 +223,19 @@ impl Kernel {
                 }
                 Next::PassOn
             }
-            Step::Cut if self.no_agent() => self.reset(Reason::ResetAgentDead),
+            Step::Cut
+                if self.no_agent() && !(self.out.want == Want::Baseline && self.out.state.cut_may_wait(self.now)) =>
+            {
+                self.reset(Reason::ResetAgentDead)
+            }
             Step::Cut => {
                 self.count(Reason::HoldCut);
                 if self.out.state.flags & CONN_PENDING == 0 {
                     let ack = self.out.packet.ack;
+                    let now = self.now;
                     if let Some(c) = self.c() {
                         c.now.acked = ack;
+                        c.now.asked_at = now;
                         c.now.flags |= CONN_PENDING;
                     }
                 }
@@ -280,7 +287,7 @@ impl Kernel {
     }
 
     fn across(&mut self, frame: &[u8]) -> Next {
-        if self.no_agent() {
+        if self.no_agent() && !self.out.state.across_may_wait(self.now) {
             return self.reset(Reason::ResetAgentDead);
         }
         self.out.cut = (self.out.state.held - self.out.start) as u32;

@@ -2,6 +2,7 @@
 
 use sidetrack_splice::{
     abi::{
+        DIAL_SACK, DIAL_STAMPS,
         addr::Tuple,
         reason::Reason,
         record::{Connection, Handshake, LEG_BASELINE, Leg, PHASE_WATCH, STATE_OWNER, Said},
@@ -21,7 +22,7 @@ pub fn said(walk: &OptionWalk) -> Said {
 
 impl Kernel {
     /// A packet of a leg that the agent dials.
-    pub(super) fn dial(&mut self, frame: &mut [u8], stamped: bool) -> Verdict {
+    pub(super) fn dial(&mut self, frame: &mut [u8], keeps: u32) -> Verdict {
         let mut p = Packet::default();
         if !packet::parse(frame, &mut p) || p.flags & flag::SYN == 0 {
             return Verdict::Pass;
@@ -29,8 +30,10 @@ impl Kernel {
         self.count(Reason::DialSyn);
         let seen = Handshake { at: self.now, isn: p.seq, ..Handshake::default() };
         self.maps.handshakes.insert(packet::outbound(&p), seen);
-        if !stamped && p.options_len() != 0 {
-            packet::options(frame, &p, packet::STRIP_TIMESTAMP, 0);
+        let stamps = if keeps & DIAL_STAMPS == 0 { packet::STRIP_TIMESTAMP } else { 0 };
+        let sack = if keeps & DIAL_SACK == 0 { packet::STRIP_SACK } else { 0 };
+        if stamps | sack != 0 && p.options_len() != 0 {
+            packet::options(frame, &p, stamps | sack, 0);
         }
         Verdict::Pass
     }

@@ -23,6 +23,8 @@ pub const ETHERTYPE_V6: [u8; 2] = [0x86, 0xdd];
 pub const STRIP_TIMESTAMP: u32 = 1;
 /// Replace MPTCP and TCP Fast Open by NOPs.
 pub const STRIP_MULTIPATH: u32 = 2;
+/// Replace a SYN's offer of SACK by NOPs.
+pub const STRIP_SACK: u32 = 4;
 
 const TIMESTAMP_ALONE: u32 = u32::from_ne_bytes([1, 1, 8, 10]);
 const NOPS: u32 = u32::from_ne_bytes([1, 1, 1, 1]);
@@ -115,6 +117,7 @@ pub fn options(frame: &mut [u8], p: &Packet, flags: u32, sack: u32) -> OptionWal
         edit: OptionEdit {
             strip_timestamp: flags & STRIP_TIMESTAMP != 0,
             strip_multipath: flags & STRIP_MULTIPATH != 0,
+            strip_sack: flags & STRIP_SACK != 0,
             sack,
         },
         syn: SynOptions { mss: 536, ..SynOptions::default() },
