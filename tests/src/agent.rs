@@ -22,7 +22,14 @@ use std::{
 /// How long the agent may take to start, to attach, to take over a route file.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The binary: `SIDETRACK_BIN`, or the workspace's release build.
+/// Where builds of it lie, in a directory of cargo's.
+const BUILT: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-gnu/release/sidetrack"
+} else {
+    "x86_64-unknown-linux-gnu/release/sidetrack"
+};
+
+/// The binary: `SIDETRACK_BIN`, or what `cargo xtask build` has made.
 #[must_use]
 pub fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("SIDETRACK_BIN") {
@@ -30,13 +37,13 @@ pub fn binary() -> PathBuf {
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    std::path::absolute(target.join("release/sidetrack")).unwrap_or_default()
+    std::path::absolute(target.join(BUILT)).unwrap_or_default()
 }
 
 /// The binary as its successor with another ABI: `SIDETRACK_SUCCESSOR`, or where `cargo xtask test` builds it.
 #[must_use]
 pub fn successor() -> PathBuf {
-    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/successor/release/sidetrack");
+    let built = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/successor").join(BUILT);
     std::path::absolute(std::env::var_os("SIDETRACK_SUCCESSOR").map_or_else(built, PathBuf::from)).unwrap_or_default()
 }
 

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod apt;
+mod binary;
 mod build;
 mod deny;
 mod docs;
@@ -82,7 +83,7 @@ pub fn run() -> Result<ExitCode> {
         }
         Command::Build => {
             setup::setup(packages::Scope::Build)?;
-            println!("{}", build::daemon()?.display());
+            println!("{}", binary::daemon()?.display());
         }
         Command::Image(args) => println!("{}", image::run(&args)?.display()),
         Command::Demo { args } => return build::become_bin("demo", &args),

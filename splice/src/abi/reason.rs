@@ -124,7 +124,7 @@ reasons! {
         "for the next agent.",
     /// A head is held: the old owner's response is not complete, or not everything is acknowledged.
     HoldWait = "hold_wait": None "Responses that end late make the next request wait, if it is for another owner.",
-    /// A further frame behind a held head.
+    /// A further frame behind a held head, or behind frames that were held and are not all sent yet.
     HoldMore = "hold_more": None,
     /// A frame with bytes for two owners goes to the agent to be cut.
     HoldCut = "hold_cut": None,
@@ -270,7 +270,8 @@ reasons! {
         "Rare is harmless. Else raise `limits.heldBytes`, or look for forks that take long to accept while clients upload to them.",
     /// Counted by the agent: map `dials` had no room for the answer to a hold: the client's retransmission asks again.
     DialsFull = "dials_full": Delay "More than 16,384 requests wait for their legs at once. Have clients keep connections open.",
-    /// No agent has been alive for two seconds, and the request needs one (to dial a leg, to cut a frame): reset.
+    /// No agent has been alive for two seconds, and the request needs one (to dial a leg, to cut a frame): reset. One that is the
+    /// baseline's is reset when it has waited for 30 s.
     ResetAgentDead = "reset_agent_dead": Refused
         "`sidetrack status` says since when. A route that says `onUnreachable: Baseline` falls back, counted as `baseline_instead`.",
     /// The fork could not be reached, or no agent was there to dial it, and its route says `onUnreachable: Baseline`: the baseline

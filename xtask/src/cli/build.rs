@@ -1,7 +1,6 @@
 //! Builds by cargo, and where their results lie.
 
 use std::{
-    env,
     ffi::OsString,
     io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
@@ -12,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{packages::Scope, setup, shell};
+use super::{binary, packages::Scope, setup, shell};
 
 /// One executable that cargo has built.
 #[derive(Debug)]
@@ -68,36 +67,17 @@ fn executable(message: &Value) -> Option<Executable> {
     })
 }
 
-/// The binary `sidetrack` that the lab runs: `$SIDETRACK_BIN`, else a release build.
-pub fn daemon() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("SIDETRACK_BIN").map(PathBuf::from) {
-        ensure!(path.is_file(), "SIDETRACK_BIN={} is not a file: unset it, or build it first", path.display());
-        return Ok(path.canonicalize()?);
-    }
-    find(&build("build", &["--release", "-p", "sidetrack", "--bin", "sidetrack"])?, "sidetrack")
-}
-
-/// The binary as its successor with another ABI: for tests of an upgrade.
-pub fn successor() -> Result<PathBuf> {
-    let dir = xtask::root().join("target/successor");
-    let dir = dir.to_str().context("the project's path is no UTF-8")?;
-    let args = ["--release", "-p", "sidetrack", "--bin", "sidetrack", "--target-dir", dir];
-    find(&build_with("build", &args, &[("SIDETRACK_ABI", SUCCESSOR_ABI)])?, "sidetrack")
-}
-
-/// The ABI of that: no version has it.
-const SUCCESSOR_ABI: &str = "255";
-
 /// Makes everything ready and becomes a program of `sidetrack-tests`, so that a Ctrl-C and the exit code are its own.
 pub fn become_bin(name: &str, args: &[OsString]) -> Result<ExitCode> {
     setup::setup(Scope::All)?;
-    let daemon = daemon()?;
+    let daemon = binary::daemon()?;
     let program = find(&build("build", &["--release", "-p", "sidetrack-tests", "--bin", name])?, name)?;
     let error = Command::new(&program).args(args).env("SIDETRACK_BIN", daemon).exec();
     Err(error).with_context(|| format!("{} cannot be started", program.display()))
 }
 
-fn find(built: &[Executable], name: &str) -> Result<PathBuf> {
+/// The program of this name among what was built.
+pub fn find(built: &[Executable], name: &str) -> Result<PathBuf> {
     let found = built.iter().find(|executable| executable.target == name && !executable.test);
     found.map(|executable| executable.path.clone()).with_context(|| format!("cargo did not say where it put `{name}`"))
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use xtask::{process::output, root, tools};
 
 use super::{
-    apt, build,
+    apt, binary, build,
     guest::{self, Guest},
     packages::{self, Scope},
     runner, setup,
@@ -46,7 +46,7 @@ pub fn kernels(args: &Args) -> Result<ExitCode> {
     setup::setup(Scope::All)?;
     apt::install(&packages::missing_of(packages::GUEST))?;
     let start = Instant::now();
-    let daemon = build::daemon()?;
+    let daemon = binary::daemon()?;
     let chosen = args.only.iter().flat_map(|suite| ["--test", suite]);
     let tests =
         build::build("test", &["-p", "sidetrack-tests", "--no-run"].into_iter().chain(chosen).collect::<Vec<_>>())?;

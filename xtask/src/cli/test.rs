@@ -13,6 +13,7 @@ use xtask::root;
 
 use super::{
     apt::is_root,
+    binary,
     build::{self, Executable},
     image,
     packages::Scope,
@@ -58,8 +59,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         setup::kubernetes();
     }
     let start = Instant::now();
-    let daemon = if suites::need_daemon(&chosen) { Some(build::daemon()?) } else { None };
-    let successor = if suites::need_successor(&chosen) { Some(build::successor()?) } else { None };
+    let daemon = if suites::need_daemon(&chosen) { Some(binary::daemon()?) } else { None };
+    let successor = if suites::need_successor(&chosen) { Some(binary::successor()?) } else { None };
     let image = if suites::need_image(&chosen) { Some(image::for_tests()?) } else { None };
     let executables = build::build("test", &suites::cargo_args(&chosen, count))?;
     let built = start.elapsed();
