@@ -17,20 +17,16 @@ use crate::{
     seq,
 };
 
-pub use self::gap::{GAP_NS, Gap};
+pub use self::{
+    alone::{WAIT_ALONE_NS, WAIT_SUCCESSOR_NS},
+    gap::{GAP_NS, Gap},
+};
 
 /// The agent is asked again about a held head not more often than this.
 pub const ASK_EVERY_NS: u64 = 150_000_000;
 
 /// How many bytes of frames are handed to the agent for one held head; further ones are the client's to send again.
 pub const HELD_MAX: u32 = 1 << 20;
-
-/// How long a head waits for the old owner while no agent is there to end that: the client's own retransmissions try.
-pub const WAIT_ALONE_NS: u64 = 5_000_000_000;
-
-/// How long what nobody has asked a fork for waits for the successor of a dead agent, where it cannot go on without one. A client that
-/// sends a head again and again tries last after some 25 s within it (RFC 6298, 5.5).
-pub const WAIT_SUCCESSOR_NS: u64 = 30_000_000_000;
 
 /// A leg that gives no sign of life is given up within this time of the first retransmission that it leaves without an answer.
 pub const DEAD_WITHIN_NS: u64 = 2_000_000_000;
@@ -189,27 +185,6 @@ impl ConnState {
         if flags != self.flags {
             self.flags = flags;
         }
-    }
-
-    /// Whether an unkeyed head at `start` may wait for the successor of a dead agent: it has not waited for long.
-    #[inline(always)]
-    #[must_use]
-    pub const fn head_may_wait(&self, start: u64, now: u64) -> bool {
-        self.phase != PHASE_HOLD || self.held != start || now.saturating_sub(self.active) <= WAIT_SUCCESSOR_NS
-    }
-
-    /// The same of a frame that must be cut before it: since the first one, [`Self::asked_at`].
-    #[inline(always)]
-    #[must_use]
-    pub const fn cut_may_wait(&self, now: u64) -> bool {
-        self.flags & CONN_PENDING == 0 || now.saturating_sub(self.asked_at) <= WAIT_SUCCESSOR_NS
-    }
-
-    /// The same of a frame that reaches into the head that is held.
-    #[inline(always)]
-    #[must_use]
-    pub const fn across_may_wait(&self, now: u64) -> bool {
-        self.held_for == Want::BASELINE && now.saturating_sub(self.active) <= WAIT_SUCCESSOR_NS
     }
 
     /// Whether a segment that cannot be read yet comes behind frames that the agent still sends: it joins them. One that the agent sends
@@ -519,6 +494,7 @@ pub fn at_head(
     }
 }
 
+mod alone;
 mod gap;
 
 #[cfg(test)]

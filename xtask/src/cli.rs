@@ -10,6 +10,7 @@ mod image;
 mod install;
 mod kernels;
 mod kubernetes;
+mod lab;
 mod libraries;
 mod lint;
 mod packages;
@@ -86,8 +87,8 @@ pub fn run() -> Result<ExitCode> {
             println!("{}", binary::daemon()?.display());
         }
         Command::Image(args) => println!("{}", image::run(&args)?.display()),
-        Command::Demo { args } => return build::become_bin("demo", &args),
-        Command::Bench { args } => return build::become_bin("bench", &args),
+        Command::Demo { args } => return lab::become_program("demo", &args),
+        Command::Bench { args } => return lab::become_program("bench", &args),
         Command::Test(args) => return test::run(&args),
         Command::Kernels(args) => return kernels::kernels(&args),
         Command::Lint(args) => lint::run(&args)?,

@@ -1,17 +1,15 @@
 //! Builds by cargo, and where their results lie.
 
 use std::{
-    ffi::OsString,
     io::{BufRead as _, BufReader},
-    os::unix::process::CommandExt as _,
     path::PathBuf,
-    process::{Command, ExitCode, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{binary, packages::Scope, setup, shell};
+use super::shell;
 
 /// One executable that cargo has built.
 #[derive(Debug)]
@@ -65,15 +63,6 @@ fn executable(message: &Value) -> Option<Executable> {
         integration: message["target"]["kind"].as_array()?.iter().any(|kind| kind == "test"),
         test: message["profile"]["test"] == true,
     })
-}
-
-/// Makes everything ready and becomes a program of `sidetrack-tests`, so that a Ctrl-C and the exit code are its own.
-pub fn become_bin(name: &str, args: &[OsString]) -> Result<ExitCode> {
-    setup::setup(Scope::All)?;
-    let daemon = binary::daemon()?;
-    let program = find(&build("build", &["--release", "-p", "sidetrack-tests", "--bin", name])?, name)?;
-    let error = Command::new(&program).args(args).env("SIDETRACK_BIN", daemon).exec();
-    Err(error).with_context(|| format!("{} cannot be started", program.display()))
 }
 
 /// The program of this name among what was built.
