@@ -55,6 +55,14 @@ pub const DIAL_STAMPS: u32 = 1;
 pub const DIAL_SACK: u32 = 2;
 /// Explicit congestion notification (RFC 3168).
 pub const DIAL_ECN: u32 = 4;
+/// `skb->mark` of a held frame that the agent sends again.
+pub const MARK_REPLAY: u32 = MARK | 2;
+/// `skb->mark` of a frame that the agent made (a reset for a leg): egress lets it pass.
+pub const MARK_AGENT: u32 = MARK | 3;
+/// `skb->mark` of a copy that becomes an acknowledgement for an owner that another follows: it never leaves egress.
+pub const MARK_PARTED: u32 = MARK | 6;
+/// `skb->mark` of a packet that a program has turned round: the other hook lets it pass.
+pub const MARK_TURNED: u32 = MARK | 4;
 
 /// The mark of a leg for a client that has agreed to `options` (`OPT_` flags) with its baseline.
 #[must_use]
@@ -64,11 +72,3 @@ pub const fn dial_mark(options: u8) -> u32 {
     let ecn = if options & OPT_ECN != 0 { DIAL_ECN } else { 0 };
     MARK_DIAL | stamps | sack | ecn
 }
-/// `skb->mark` of a held frame that the agent sends again.
-pub const MARK_REPLAY: u32 = MARK | 2;
-/// `skb->mark` of a frame that the agent made (a reset for a leg): egress lets it pass.
-pub const MARK_AGENT: u32 = MARK | 3;
-/// `skb->mark` of a copy that becomes an acknowledgement for an owner that another follows: it never leaves egress.
-pub const MARK_PARTED: u32 = MARK | 6;
-/// `skb->mark` of a packet that a program has turned round: the other hook lets it pass.
-pub const MARK_TURNED: u32 = MARK | 4;

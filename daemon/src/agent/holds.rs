@@ -49,10 +49,16 @@ const ADOPT: Duration = Duration::from_secs(2);
 struct Held {
     bytes: Vec<u8>,
     gso_size: u32,
-    /// Its sequence number.
+    /// The sequence number of the frame that the kernel has handed over.
     seq: u32,
     /// Its part of what may be kept, while it is.
     _share: Option<Arc<Share>>,
+}
+
+impl Held {
+    fn of(event: &Event, bytes: Vec<u8>, share: Option<Arc<Share>>) -> Self {
+        Self { bytes, gso_size: event.gso_size, seq: event.seq, _share: share }
+    }
 }
 
 /// One hold: the head's frame, and those behind it.
@@ -120,11 +126,7 @@ impl Holds {
             EVENT_CUT => match cut(frame, event.cut as usize) {
                 Ok((first, second)) => {
                     for bytes in [first, second] {
-                        self.again(
-                            event,
-                            &member,
-                            Held { bytes, gso_size: event.gso_size, seq: event.seq, _share: None },
-                        );
+                        self.again(event, &member, Held::of(event, bytes, None));
                     }
                 }
                 Err(error) => warn!(conn = %event.conn, "a frame cannot be cut: {error}"),
@@ -162,8 +164,7 @@ impl Holds {
             debug!(conn = %event.conn, "a held frame is dropped: as much is held as limits.heldBytes allows");
             return None;
         };
-        let share = Some(Arc::new(share));
-        Some(Held { bytes: frame.to_vec(), gso_size: event.gso_size, seq: event.seq, _share: share })
+        Some(Held::of(event, frame.to_vec(), Some(Arc::new(share))))
     }
 
     fn begin(&self, event: &Event, frame: Held, member: Arc<Member>) {

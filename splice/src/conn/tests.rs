@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    abi::record::Leg,
+    abi::record::{LEG_BASELINE, LEG_FORK, LEG_NONE, Leg},
     seq::{Numbers, park, resume, to_client, to_leg},
 };
 
