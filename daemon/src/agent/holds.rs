@@ -16,6 +16,7 @@ use sidetrack_splice::abi::{
 use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
+use self::stage::Stage;
 use super::{
     Shared,
     attached::Member,
@@ -200,9 +201,9 @@ impl Holds {
         }
     }
 
-    /// Whether the connection is still held for this number.
-    fn still(&self, event: &Event) -> bool {
-        self.shared.maps.connections.find(&event.conn).is_some_and(|c| c.now.holds(event.hold))
+    /// How far the connection is with this hold.
+    fn stage(&self, event: &Event) -> Stage {
+        Stage::of(self.shared.maps.connections.find(&event.conn).as_ref(), event, state::now())
     }
 
     /// Sends a held frame again. It acknowledges what its client has acknowledged since: an owner may change only when the client has
@@ -219,9 +220,13 @@ impl Holds {
     /// over.
     fn retry(&self, event: &Event, member: &Member) -> bool {
         let head = self.lock().get(&event.conn).filter(|h| h.is_of(event)).map(|h| h.head.clone());
-        let Some(head) = head.filter(|_| self.still(event)) else { return true };
-        self.again(event, member, head);
-        !self.still(event)
+        let Some(head) = head else { return true };
+        match self.stage(event) {
+            Stage::Begins => return false,
+            Stage::Held => self.again(event, member, head),
+            Stage::Over => {}
+        }
+        self.stage(event) == Stage::Over
     }
 
     /// Sends the head again and again, at growing pauses, until the hold is over. False: it is not by then.
@@ -455,3 +460,5 @@ fn send(member: &Member, held: &Held) {
         debug!("a held frame cannot be sent again: {error}");
     }
 }
+
+mod stage;
