@@ -1,6 +1,7 @@
 //! What the documentation names is there: files, items in them, headings, counters.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -169,5 +170,75 @@ fn no_counter_is_named_that_there_is_not() -> Result<()> {
             ensure!(names.contains(&word), "{}: there is no counter {word}", reason.name());
         }
     }
+    Ok(())
+}
+
+/// A right that a role gives: its name, a resource, a verb.
+type Right = (String, String, String);
+
+/// What the manifests give.
+fn given() -> Result<BTreeSet<Right>> {
+    let mut rights = BTreeSet::new();
+    for file in [
+        "deploy/kustomize/base/agent/access.yaml",
+        "deploy/kustomize/base/controller/access.yaml",
+        "deploy/access/controller.yaml",
+        "deploy/access/roles.yaml",
+    ] {
+        let text = fs::read_to_string(root().join(file)).context(file)?;
+        for object in text.split("\n---\n").filter(|object| object.contains("\nrules:\n")) {
+            let after = |word: &str| object.lines().find_map(|line| line.strip_prefix(word)).map(str::trim);
+            let role = after("  name:").with_context(|| format!("{file}: a role without a name"))?;
+            let list = |line: &str| -> Vec<String> {
+                let inner = line.split(['[', ']']).nth(1).unwrap_or_default();
+                inner.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+            };
+            let mut resources = Vec::new();
+            for line in object.lines().map(str::trim) {
+                if line.starts_with("resources:") {
+                    resources = list(line);
+                } else if line.starts_with("verbs:") {
+                    for resource in &resources {
+                        rights.extend(list(line).into_iter().map(|verb| (role.to_owned(), resource.clone(), verb)));
+                    }
+                }
+            }
+        }
+    }
+    Ok(rights)
+}
+
+/// What the table of rights names: a section for each role, in each row resources and verbs.
+fn explained() -> Result<BTreeSet<Right>> {
+    let document = Document::read(root().join("docs/access.md"))?;
+    let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let (mut rights, mut role) = (BTreeSet::new(), String::new());
+    for line in document.text.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            heading.trim_matches('`').clone_into(&mut role);
+        }
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, what, verbs, why, without, _] = cells[..] else { continue };
+        ensure!(!why.is_empty() && !without.is_empty(), "docs/access.md: {line}");
+        for resource in words(what) {
+            for verb in words(verbs) {
+                ensure!(
+                    rights.insert((role.clone(), resource.clone(), verb.clone())),
+                    "docs/access.md: {role} has two rows for {verb} of {resource}"
+                );
+            }
+        }
+    }
+    Ok(rights)
+}
+
+#[test]
+fn each_right_in_the_manifests_has_its_reason() -> Result<()> {
+    let (given, explained) = (given()?, explained()?);
+    ensure!(given.len() > 50, "only {} rights were read: does this test still read the manifests?", given.len());
+    let unexplained: Vec<_> = given.difference(&explained).collect();
+    let idle: Vec<_> = explained.difference(&given).collect();
+    ensure!(unexplained.is_empty(), "docs/access.md does not say what these are for: {unexplained:?}");
+    ensure!(idle.is_empty(), "docs/access.md has rows for what no role gives: {idle:?}");
     Ok(())
 }
