@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use sidetrack_splice::abi::reason::Reason;
 use xtask::counters;
 
@@ -178,6 +179,9 @@ type Right = (String, String, String);
 
 /// What the manifests give.
 fn given() -> Result<BTreeSet<Right>> {
+    fn words(list: &Value) -> impl Iterator<Item = &str> {
+        list.as_array().into_iter().flatten().filter_map(Value::as_str)
+    }
     let mut rights = BTreeSet::new();
     for file in [
         "deploy/kustomize/base/agent/access.yaml",
@@ -186,21 +190,16 @@ fn given() -> Result<BTreeSet<Right>> {
         "deploy/access/roles.yaml",
     ] {
         let text = fs::read_to_string(root().join(file)).context(file)?;
-        for object in text.split("\n---\n").filter(|object| object.contains("\nrules:\n")) {
-            let after = |word: &str| object.lines().find_map(|line| line.strip_prefix(word)).map(str::trim);
-            let role = after("  name:").with_context(|| format!("{file}: a role without a name"))?;
-            let list = |line: &str| -> Vec<String> {
-                let inner = line.split(['[', ']']).nth(1).unwrap_or_default();
-                inner.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
-            };
-            let mut resources = Vec::new();
-            for line in object.lines().map(str::trim) {
-                if line.starts_with("resources:") {
-                    resources = list(line);
-                } else if line.starts_with("verbs:") {
-                    for resource in &resources {
-                        rights.extend(list(line).into_iter().map(|verb| (role.to_owned(), resource.clone(), verb)));
-                    }
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| file.to_owned())?;
+        for object in &objects {
+            for rule in object["rules"].as_array().into_iter().flatten() {
+                for (resource, verb) in
+                    words(&rule["resources"]).flat_map(|it| words(&rule["verbs"]).map(move |v| (it, v)))
+                {
+                    let role = object["metadata"]["name"]
+                        .as_str()
+                        .with_context(|| format!("{file}: a role without a name"))?;
+                    rights.insert((role.to_owned(), resource.to_owned(), verb.to_owned()));
                 }
             }
         }

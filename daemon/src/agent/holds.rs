@@ -222,11 +222,13 @@ impl Holds {
         let head = self.lock().get(&event.conn).filter(|h| h.is_of(event)).map(|h| h.head.clone());
         let Some(head) = head else { return true };
         match self.stage(event) {
-            Stage::Begins => return false,
-            Stage::Held => self.again(event, member, head),
-            Stage::Over => {}
+            Stage::Begins => false,
+            Stage::Over => true,
+            Stage::Held => {
+                self.again(event, member, head);
+                self.stage(event) == Stage::Over
+            }
         }
-        self.stage(event) == Stage::Over
     }
 
     /// Sends the head again and again, at growing pauses, until the hold is over. False: it is not by then.

@@ -34,12 +34,11 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use sidetrack_splice::abi::record::{PHASE_HOLD, PHASE_SWITCH, PHASE_WATCH};
-
     use zerocopy::FromZeros as _;
 
     use super::*;
 
-    /// The event of hold 8, handed over a microsecond ago, and the record of a connection.
+    /// How far a connection with this phase and this number is with hold 8, whose event was handed over so long ago.
     fn stage(phase: u8, hold: u32, micros: u64) -> Stage {
         let mut c = Connection::default();
         (c.now.phase, c.now.hold) = (phase, hold);
